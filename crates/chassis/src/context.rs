@@ -1,0 +1,77 @@
+//! What a service is given by the process that it runs in.
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::{
+    clock::{Clock, Ids},
+    db::Db,
+    feed, idempotency,
+    peers::Peers,
+};
+
+/// How often old changes and old replies are dropped.
+const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
+/// Time, ids, peers and the end of it all. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The clock.
+    pub clock: Clock,
+    /// The source of ids.
+    pub ids: Ids,
+    /// Which replica this is: new with every start.
+    pub replica: Uuid,
+    /// The other services.
+    pub peers: Peers,
+    /// Cancelled when the process drains.
+    pub shutdown: CancellationToken,
+    /// Background tasks: the drain waits for them.
+    pub tasks: TaskTracker,
+}
+
+impl Context {
+    /// A context of a replica of its own.
+    pub fn new(clock: Clock, peers: Peers) -> Self {
+        let ids = Ids::new(clock.clone());
+        Self { replica: ids.next(), clock, ids, peers, shutdown: CancellationToken::new(), tasks: TaskTracker::new() }
+    }
+
+    /// Starts a background task that must watch `shutdown` itself; the drain waits for it.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task.instrument(tracing::info_span!("task", name)));
+    }
+
+    /// Runs `work` every `period` of the clock until the service drains. A failed run is logged, and the next one comes all the same.
+    pub fn spawn_every<F>(&self, name: &'static str, period: Duration, work: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = crate::Result<()>> + Send,
+    {
+        let context = self.clone();
+        self.spawn(name, async move {
+            loop {
+                tokio::select! {
+                    () = context.shutdown.cancelled() => return,
+                    () = context.clock.sleep(period) => {}
+                }
+                if let Err(error) = work().await {
+                    tracing::warn!(task = name, ?error, "failed; it runs again in its turn");
+                }
+            }
+        });
+    }
+
+    /// Keeps a service's database from growing without end.
+    pub fn spawn_housekeeping(&self, db: &Db) {
+        let db = db.clone();
+        self.spawn_every("housekeeping", HOUSEKEEPING, move || {
+            let db = db.clone();
+            async move {
+                feed::trim(&db, feed::RETENTION).await?;
+                idempotency::forget_old(&db).await
+            }
+        });
+    }
+}

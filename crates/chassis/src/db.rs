@@ -1,0 +1,498 @@
+//! One service's own database: SQLite or PostgreSQL, chosen by URL, and the one way to write to it.
+//!
+//! - Reads go through [`Db::read`] (many at a time).
+//! - Writes go through [`Db::run_tx`]: one transaction, run again a bounded number of times when a race is lost. Changes published in it
+//!   ([`Tx::publish`]) are numbered at its very end, so their order is the order of commits.
+//! - Hot single writes go through a [`Batcher`], which commits together whatever queued up while the last commit ran.
+//!
+//! SQLite has one writer connection, whose transactions begin `IMMEDIATE`, and a pool of readers: no reader waits for the
+//! writer, and no caller ever sees `database is locked`.
+use std::{
+    future::Future,
+    marker::PhantomData,
+    ops::Deref,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    pin::Pin,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use sea_orm::{
+    ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel,
+    SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
+    Value,
+};
+use sea_orm_migration::MigratorTrait;
+use sqlx::{
+    Connection, SqliteConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    error::{Error, Fault, Result},
+    feed, telemetry,
+};
+
+mod migrations;
+pub use migrations::migrations;
+
+/// A future that can be sent to another thread: a transaction's body.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Readers of one SQLite file: more than the cores of a usual machine only wait for each other.
+const SQLITE_READERS: u32 = 8;
+/// Connections of one process to one PostgreSQL database: five services of ten replicas stay below a server's usual few hundred.
+const POSTGRES_CONNECTIONS: u32 = 16;
+/// How long a statement waits for another process's lock on the same SQLite file, before the transaction runs again.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that lay idle this long is asked whether it still lives before it is used: a fail-over may have cut it. A busy one has just proven itself.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// Longest statement on PostgreSQL: bulk reads go in pages, so nothing honest takes that long.
+const POSTGRES_STATEMENT_TIMEOUT: &str = "60s";
+/// Longest wait for a row lock on PostgreSQL before the transaction runs again.
+const POSTGRES_LOCK_TIMEOUT: &str = "5s";
+/// How often a transaction that loses races is run before the caller is told: with back-off, about a second in all.
+const MAX_ATTEMPTS: u32 = 8;
+/// First pause after a lost race; doubles each time, up to a quarter of a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+/// Rows in one statement: six columns of them stay below SQLite's 32,766 bind parameters.
+pub const MAX_ROWS_PER_STATEMENT: usize = 5_000;
+
+/// A service's database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Db(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    write: DatabaseConnection,
+    read: DatabaseConnection,
+    clock: Clock,
+    feed: feed::Head,
+}
+
+impl Db {
+    /// Connects, brings the schema up to date under a lock (replicas may start at once), and refuses a schema newer than this
+    /// program knows.
+    ///
+    /// `url` is `sqlite:PATH` (created if absent) or `postgres://…`.
+    ///
+    /// # Errors
+    /// `Database` where it cannot be reached; `Internal` for a URL of another kind or an unknown schema.
+    pub async fn connect<M: MigratorTrait>(url: &str, clock: &Clock) -> Result<Self> {
+        let (write, read) = if url.starts_with("sqlite:") {
+            connect_sqlite(url).await?
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let pool = connect_postgres(url).await?;
+            (pool.clone(), pool)
+        } else {
+            return Err(Error::Internal("database URL: must start with sqlite: or postgres:".to_owned()));
+        };
+        migrate::<M>(&write).await?;
+        let feed = feed::Head::read(&read).await?;
+        let db = Self(Arc::new(Inner { write, read, clock: clock.clone(), feed }));
+        feed::spawn_poller(&db);
+        Ok(db)
+    }
+
+    /// A connection for reading; sees what is committed.
+    pub fn read(&self) -> &DatabaseConnection {
+        &self.0.read
+    }
+
+    /// Which database it is.
+    pub fn backend(&self) -> DatabaseBackend {
+        self.0.write.get_database_backend()
+    }
+
+    /// The clock of this database's service.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(crate) fn feed(&self) -> &feed::Head {
+        &self.0.feed
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakDb {
+        WeakDb(Arc::downgrade(&self.0))
+    }
+
+    /// A transaction for reading in which several queries see one and the same state. Keep it short: on PostgreSQL it holds back the vacuum.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn read_tx(&self) -> Result<DatabaseTransaction> {
+        let isolation_level = match self.backend() {
+            DatabaseBackend::Postgres => Some(IsolationLevel::RepeatableRead),
+            _ => None,
+        };
+        begin(&self.0.read, TransactionOptions { isolation_level, ..Default::default() }).await
+    }
+
+    /// Runs `body` in a transaction and commits it with all that it published. Where the race with another writer is lost, it runs again, at most eight
+    /// times: the body must have no effect but through its `Tx`. It borrows what it needs (`let command = &command;` before it).
+    ///
+    /// On PostgreSQL the isolation is READ COMMITTED: read what you decide by with `FOR UPDATE` (see [`Tx::for_update`]), or rely on
+    /// a unique key (a duplicate runs the body again). `name` is the RPC or task, for the metrics.
+    ///
+    /// # Errors
+    /// The body's own; `Database` where the database is away or the races were lost too often.
+    pub async fn run_tx<'env, T, E, F>(&self, name: &'static str, body: F) -> Result<T, E>
+    where
+        F: for<'c> Fn(&'c Tx<'env>) -> BoxFuture<'c, Result<T, E>> + Send + Sync,
+        T: Send,
+        E: Fault,
+    {
+        let started = started();
+        let mut pause = FIRST_PAUSE;
+        let mut attempt = 1;
+        loop {
+            let result = self.attempt(&body).await;
+            let race = matches!(&result, Err(error) if error.shared().is_some_and(Error::is_race));
+            if race && attempt < MAX_ATTEMPTS {
+                // Writers that collided must not collide again: the pause differs from one transaction to the next.
+                let spread = u64::from(started.elapsed().subsec_nanos()) % pause.as_micros().max(1) as u64;
+                tokio::time::sleep(pause + Duration::from_micros(spread)).await;
+                pause = (pause * 2).min(Duration::from_millis(250));
+                attempt += 1;
+                continue;
+            }
+            let outcome = match &result {
+                Ok(_) => "committed",
+                Err(_) if race => "contention",
+                Err(_) => "refused",
+            };
+            telemetry::record_tx(name, started.elapsed().as_secs_f64(), outcome, attempt);
+            return result;
+        }
+    }
+
+    async fn attempt<'env, T, E, F>(&self, body: &F) -> Result<T, E>
+    where
+        F: for<'c> Fn(&'c Tx<'env>) -> BoxFuture<'c, Result<T, E>> + Send + Sync,
+        T: Send,
+        E: Fault,
+    {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..Default::default()
+        };
+        let inner = begin(&self.0.write, options).await?;
+        let tx = Tx { inner, changes: Mutex::default(), clock: self.0.clock.clone(), _env: PhantomData };
+        // Dropped on an error or when the caller goes away: rolled back.
+        let value = body(&tx).await?;
+        let changes = tx.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let last = feed::append(&tx.inner, &changes, &self.0.clock).await?;
+        tx.inner.commit().await.map_err(Error::from)?;
+        if let Some(last) = last {
+            self.0.feed.committed(last);
+        }
+        Ok(value)
+    }
+}
+
+/// Begins a transaction that leaves nothing behind when its caller goes away, at whatever moment.
+async fn begin(connection: &DatabaseConnection, options: TransactionOptions) -> Result<DatabaseTransaction> {
+    if connection.get_database_backend() != DatabaseBackend::Postgres {
+        return Ok(connection.begin_with_options(options).await?);
+    }
+    // sqlx 0.9.0 forgets a BEGIN whose caller goes away before the answer comes: the connection would return to the pool
+    // inside a transaction that nobody ends. A task of its own always sees the answer, and rolls back if nobody takes it.
+    let connection = connection.clone();
+    let begun = tokio::spawn(async move { connection.begin_with_options(options).await }.in_current_span());
+    Ok(begun.await.map_err(|error| Error::Internal(format!("begin: {error}")))??)
+}
+
+/// A database that does not keep itself open.
+#[derive(Debug)]
+pub(crate) struct WeakDb(std::sync::Weak<Inner>);
+
+impl WeakDb {
+    pub(crate) fn upgrade(&self) -> Option<Db> {
+        self.0.upgrade().map(Db)
+    }
+}
+
+/// A transaction for writing. Dereferences to sea-orm's, for queries.
+///
+/// `'env` is what lets a body borrow from around it, as with `std::thread::scope`; everywhere else write `&Tx<'_>`.
+#[derive(Debug)]
+pub struct Tx<'env> {
+    inner: DatabaseTransaction,
+    changes: Mutex<Vec<feed::Pending>>,
+    clock: Clock,
+    _env: PhantomData<&'env ()>,
+}
+
+impl Deref for Tx<'_> {
+    type Target = DatabaseTransaction;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl Tx<'_> {
+    /// Publishes a change with this transaction: it reaches the followers if and only if the transaction commits. `key` is the
+    /// thing that changed; the changes of one key keep their order.
+    pub fn publish(&self, topic: &'static str, key: Uuid, message: &impl prost::Message) {
+        let change = feed::Pending::new(topic, key, message);
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
+    }
+
+    /// The clock of this transaction's service.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What to append to a raw select of rows that this transaction decides by: a lock on PostgreSQL, nothing on SQLite, whose
+    /// writer is alone. (sea-orm's `lock_exclusive` does the same for its own selects.)
+    pub fn for_update(&self) -> &'static str {
+        if self.inner.get_database_backend() == DatabaseBackend::Postgres { " FOR UPDATE" } else { "" }
+    }
+}
+
+/// A statement with `$1`-style parameters, which both databases understand.
+pub fn sql<C: ConnectionTrait>(
+    connection: &C,
+    text: impl Into<String>,
+    values: impl IntoIterator<Item = Value>,
+) -> Statement {
+    Statement::from_sql_and_values(connection.get_database_backend(), text, values)
+}
+
+async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnection)> {
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    let (path, _) = path.split_once('?').unwrap_or((path, ""));
+    if path.is_empty() || path.starts_with(":memory:") {
+        // Every connection would see a database of its own.
+        return Err(Error::Internal("database URL: sqlite: needs the path of a file".to_owned()));
+    }
+    if let Some(folder) = PathBuf::from(path).parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        tokio::fs::create_dir_all(folder)
+            .await
+            .map_err(|error| Error::Internal(format!("cannot create the data folder {}: {error}", folder.display())))?;
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // FULL: an acknowledged write survives a power cut, not only a killed process.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(SQLITE_BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .pragma("cache_size", "-65536")
+        .pragma("temp_store", "MEMORY")
+        .statement_cache_capacity(256);
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        // A burst of writers queues for the one connection; how long a call may wait is its own deadline's affair.
+        .acquire_timeout(Duration::from_secs(30))
+        .after_release(|connection, _| Box::pin(is_clean(connection)))
+        .connect_with(options.clone())
+        .await
+        .map_err(connect_error)?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(SQLITE_READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_release(|connection, _| Box::pin(is_clean(connection)))
+        .connect_with(options.pragma("query_only", "1"))
+        .await
+        .map_err(connect_error)?;
+    Ok((SqlxSqliteConnector::from_sqlx_sqlite_pool(writer), SqlxSqliteConnector::from_sqlx_sqlite_pool(readers)))
+}
+
+/// Whether a connection that comes back to its pool can be used again. When its disk is full, SQLite ends a transaction by itself, and
+/// sqlx goes on counting it as open: what the next ones commit would then be inside it, acknowledged and never durable.
+async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    // A roll-back may still be queued.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
+async fn connect_postgres(url: &str) -> Result<DatabaseConnection> {
+    let options = PgConnectOptions::from_str(url)
+        // The URL may hold a password: it is not repeated.
+        .map_err(|_| Error::Internal("database URL: not a valid postgres:// URL".to_owned()))?
+        .application_name("clientele")
+        .options([
+            ("statement_timeout", POSTGRES_STATEMENT_TIMEOUT),
+            ("lock_timeout", POSTGRES_LOCK_TIMEOUT),
+            // Here rather than with each transaction, where it would cost a round trip.
+            ("default_transaction_isolation", "read committed"),
+            // A replica that hangs in the middle of a transaction must not hold its locks for ever.
+            ("idle_in_transaction_session_timeout", "60s"),
+        ])
+        .statement_cache_capacity(256);
+    let pool = PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > TEST_AFTER_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .idle_timeout(Duration::from_secs(60))
+        .connect_with(options)
+        .await
+        .map_err(connect_error)?;
+    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
+
+fn connect_error(error: sqlx::Error) -> Error {
+    Error::Database(DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error.into())))
+}
+
+/// Any number; the same for every service, since each has its own database and locks are per database.
+const MIGRATION_LOCK: i64 = 0x636c_6965_6e74;
+
+async fn migrate<M: MigratorTrait>(write: &DatabaseConnection) -> Result<()> {
+    let options =
+        TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+    let tx = write.begin_with_options(options).await?;
+    if tx.get_database_backend() == DatabaseBackend::Postgres {
+        // Replicas that start at once queue up here, longer than for an ordinary lock; the lock goes with the transaction.
+        tx.execute_unprepared("SET LOCAL lock_timeout = '60s'").await?;
+        tx.execute_raw(sql(&tx, "SELECT pg_advisory_xact_lock($1)", [MIGRATION_LOCK.into()])).await?;
+    }
+    M::up(&tx, None).await.map_err(|error| match error {
+        DbErr::Custom(text) | DbErr::Migration(text) => Error::Internal(format!(
+            "the database's schema is not one that this program knows (is the program older than the database?): {text}"
+        )),
+        other => Error::Database(other),
+    })?;
+    tx.commit().await?;
+    Ok(())
+}
+
+#[allow(clippy::disallowed_methods, reason = "measures how long something took; no decision depends on it")]
+pub(crate) fn started() -> Instant {
+    Instant::now()
+}
+
+/// Items of a [`Batcher`] that may wait: about a second of writes. Beyond that load is shed.
+const BATCH_QUEUE: usize = 16_384;
+/// Items committed together at most: keeps one commit, and so the wait of those behind it, short.
+const BATCH_MAX: usize = 1_024;
+
+type Waiting<I, O, E> = (I, oneshot::Sender<Result<O, E>>);
+
+/// A natural-batching writer: callers hand in single writes and wait; whatever queued up while the last commit ran is committed together.
+/// One write at a time costs one commit, a thousand at a time cost one too.
+#[derive(Debug)]
+pub struct Batcher<I, O, E = Error> {
+    name: &'static str,
+    queue: mpsc::Sender<Waiting<I, O, E>>,
+}
+
+impl<I, O, E> Clone for Batcher<I, O, E> {
+    fn clone(&self) -> Self {
+        Self { name: self.name, queue: self.queue.clone() }
+    }
+}
+
+impl<I, O, E> Batcher<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Fault + 'static,
+{
+    /// Starts the writer. `write` gets the items in the order they came and gives as many results; an error of it concerns the whole batch, and
+    /// then each item is tried alone, so that one that cannot be written does not take others with it.
+    /// It ends, after writing what is queued, when the last clone is dropped.
+    pub fn spawn<F>(db: Db, name: &'static str, write: F) -> Self
+    where
+        F: for<'c> Fn(&'c Tx<'_>, &'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync + 'static,
+    {
+        let (queue, mut waiting) = mpsc::channel::<Waiting<I, O, E>>(BATCH_QUEUE);
+        tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(BATCH_MAX);
+            while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+                // Whoever went away while waiting gets no work done: under overload that is most of it.
+                let (items, replies): (Vec<I>, Vec<_>) = batch.drain(..).filter(|(_, reply)| !reply.is_closed()).unzip();
+                match Self::write(&db, name, &write, &items).await {
+                    Ok(results) => {
+                        for (reply, result) in replies.into_iter().zip(results) {
+                            let _ = reply.send(Ok(result));
+                        }
+                    }
+                    Err(error) if items.len() <= 1 => {
+                        replies.into_iter().take(1).zip([error]).for_each(|(reply, error)| drop(reply.send(Err(error))));
+                    }
+                    Err(error) => match error.shared() {
+                        // The database is away: a thousand tries one by one would only keep everybody waiting.
+                        Some(Error::Database(cause)) if error.shared().is_some_and(Error::is_outage) => {
+                            for reply in replies {
+                                let _ = reply.send(Err(Error::Database(cause.clone()).into()));
+                            }
+                        }
+                        _ => {
+                            for (item, reply) in items.into_iter().zip(replies) {
+                                let one = Self::write(&db, name, &write, &[item]).await;
+                                let _ = reply.send(one.and_then(|mut results| {
+                                    results
+                                        .pop()
+                                        .ok_or_else(|| Error::Internal(format!("{name}: no result for an item")).into())
+                                }));
+                            }
+                        }
+                    },
+                }
+            }
+        });
+        Self { name, queue }
+    }
+
+    async fn write<F>(db: &Db, name: &'static str, write: &F, items: &[I]) -> Result<Vec<O>, E>
+    where
+        F: for<'c> Fn(&'c Tx<'_>, &'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync,
+    {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A panic is the fault of one batch; the writer must outlive it.
+        let results = AssertUnwindSafe(db.run_tx(name, |tx| write(tx, items))).catch_unwind().await;
+        let results = results.map_err(|_| Error::Internal(format!("{name}: a writer panicked")))??;
+        if results.len() != items.len() {
+            return Err(Error::Internal(format!("{name}: {} results for {} items", results.len(), items.len())).into());
+        }
+        Ok(results)
+    }
+
+    /// Writes one item and returns once it is durable.
+    ///
+    /// # Errors
+    /// `Overloaded` where too many wait already; the write's own.
+    pub async fn submit(&self, item: I) -> Result<O, E> {
+        let (reply, result) = oneshot::channel();
+        self.queue.try_send((item, reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded(self.name),
+            mpsc::error::TrySendError::Closed(_) => Error::NotServing(self.name),
+        })?;
+        result.await.map_err(|_| Error::NotServing(self.name))?
+    }
+}
+
+/// The sequence of the last change that is known to be committed, as a channel to wait on.
+pub(crate) type Latest = watch::Sender<i64>;

@@ -1,0 +1,85 @@
+//! The chassis's own tables, the same in every service's database.
+use sea_orm_migration::{
+    prelude::*,
+    schema::{big_integer, binary, string, string_null, text, uuid},
+};
+
+/// To be put before a service's own migrations.
+pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+    vec![Box::new(Chassis)]
+}
+
+struct Chassis;
+
+impl MigrationName for Chassis {
+    fn name(&self) -> &str {
+        "m0000_chassis"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Chassis {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager
+            .create_table(
+                Table::create()
+                    .table("outbox")
+                    .col(big_integer("seq").primary_key())
+                    .col(string("topic"))
+                    .col(uuid("key"))
+                    .col(binary("payload"))
+                    .col(string_null("traceparent"))
+                    .col(big_integer("create_time"))
+                    .to_owned(),
+            )
+            .await?;
+        manager
+            .create_index(Index::create().name("outbox_topic_seq").table("outbox").col("topic").col("seq").to_owned())
+            .await?;
+        manager
+            .create_table(
+                Table::create()
+                    .table("feed_head")
+                    .col(big_integer("id").primary_key())
+                    .col(big_integer("seq"))
+                    .col(big_integer("trimmed"))
+                    .col(uuid("epoch"))
+                    .to_owned(),
+            )
+            .await?;
+        // The epoch tells this database's cursors from those of any other.
+        let random = match manager.get_database_backend() {
+            sea_orm::DatabaseBackend::Postgres => "gen_random_uuid()",
+            _ => "randomblob(16)",
+        };
+        let insert = format!("INSERT INTO feed_head (id, seq, trimmed, epoch) VALUES (1, 0, 0, {random})");
+        manager.get_connection().execute_unprepared(&insert).await?;
+        manager
+            .create_table(
+                Table::create()
+                    .table("follower")
+                    .col(string("name").primary_key())
+                    .col(text("cursor"))
+                    .col(string("holder"))
+                    .col(big_integer("held_until"))
+                    .to_owned(),
+            )
+            .await?;
+        manager
+            .create_table(
+                Table::create()
+                    .table("request")
+                    .col(string("rpc"))
+                    .col(string("request_id"))
+                    .col(binary("fingerprint"))
+                    .col(binary("reply"))
+                    .col(big_integer("create_time"))
+                    .primary_key(Index::create().col("rpc").col("request_id"))
+                    .to_owned(),
+            )
+            .await?;
+        manager
+            .create_index(Index::create().name("request_create_time").table("request").col("create_time").to_owned())
+            .await
+    }
+}

@@ -1,0 +1,219 @@
+//! Feeds: how services tell each other what changed, once, in order, however often they are killed.
+//!
+//! **Publishing.** [`crate::Tx::publish`] gathers changes; the transaction's last statement before its commit takes the next numbers from the one
+//! row of `feed_head` and writes them to `outbox`. The row stays locked until the commit, so numbers have no gaps and their
+//! order *is* the order of commits, on both databases: no change can appear behind a reader's back.
+//!
+//! **Serving.** [`watch()`] reads the outbox by number, from a cursor, or from a snapshot that joins it without seam.
+//!
+//! **Following.** [`follow()`] applies changes and keeps the cursor in one transaction of the follower's own database.
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use proto::common::v1::{FeedMark, FeedPosition};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable};
+use tokio::sync::watch as channel;
+use uuid::Uuid;
+
+use crate::{
+    clock::{Clock, at_micros, to_proto},
+    db::{Db, Latest, sql},
+    error::{Error, Result},
+    telemetry,
+};
+
+mod follow;
+mod watch;
+pub use follow::{Change, Follow, follow};
+pub use watch::{Snapshot, Source, watch};
+
+/// How soon a watcher notices what another process committed to the same database.
+const POLL: Duration = Duration::from_millis(25);
+/// Rows in one insert at most; six columns of them stay below SQLite's 32,766 bind parameters. A power of two, as all inserts into the
+/// outbox are, so that there are 13 statements to prepare and keep, not one for every number of changes.
+const INSERT: usize = 4_096;
+/// Changes dropped in one transaction at most: writers wait meanwhile.
+const TRIM: i64 = 5_000;
+/// How long changes are kept for watchers that were away.
+pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A change gathered in a transaction.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    topic: &'static str,
+    key: Uuid,
+    payload: Vec<u8>,
+}
+
+impl Pending {
+    pub(crate) fn new(topic: &'static str, key: Uuid, message: &impl prost::Message) -> Self {
+        Self { topic, key, payload: message.encode_to_vec() }
+    }
+}
+
+/// Numbers and writes the changes; the last number, if there is any. Must be the last statement of the transaction: from here to the
+/// commit, other publishing transactions wait.
+pub(crate) async fn append(tx: &DatabaseTransaction, changes: &[Pending], clock: &Clock) -> Result<Option<i64>> {
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
+    let text = "UPDATE feed_head SET seq = seq + $1 WHERE id = 1 RETURNING seq";
+    let row = tx.query_one_raw(sql(tx, text, [count.into()])).await?;
+    let last = match row {
+        Some(row) => i64::try_get(&row, "", "seq").map_err(sea_orm::DbErr::from)?,
+        None => return Err(Error::Internal("feed_head has no row".to_owned())),
+    };
+    let traceparent = telemetry::current_traceparent();
+    let now = clock.now_micros();
+    let mut seq = last - count;
+    let mut left = changes;
+    while !left.is_empty() {
+        let (chunk, rest) = left.split_at(INSERT.min(1 << left.len().ilog2()));
+        left = rest;
+        let mut text = String::with_capacity(100 + chunk.len() * 32);
+        text.push_str("INSERT INTO outbox (seq, topic, key, payload, traceparent, create_time) VALUES ");
+        let mut values = Vec::with_capacity(chunk.len() * 6);
+        for (index, change) in chunk.iter().enumerate() {
+            seq += 1;
+            let base = index * 6;
+            if index > 0 {
+                text.push(',');
+            }
+            use std::fmt::Write;
+            let _ =
+                write!(text, "(${},${},${},${},${},${})", base + 1, base + 2, base + 3, base + 4, base + 5, base + 6);
+            values.extend([
+                seq.into(),
+                change.topic.into(),
+                change.key.into(),
+                change.payload.clone().into(),
+                traceparent.clone().into(),
+                now.into(),
+            ]);
+        }
+        tx.execute_raw(sql(tx, text, values)).await?;
+    }
+    Ok(Some(last))
+}
+
+/// What a database knows of its own feed.
+#[derive(Debug)]
+pub(crate) struct Head {
+    latest: Latest,
+}
+
+impl Head {
+    pub(crate) async fn read<C: ConnectionTrait>(connection: &C) -> Result<Self> {
+        let (_, seq, _) = read_head(connection).await?;
+        Ok(Self { latest: channel::Sender::new(seq) })
+    }
+
+    /// Wakes watchers: the changes up to `seq` are committed.
+    pub(crate) fn committed(&self, seq: i64) {
+        self.latest.send_if_modified(|latest| {
+            let newer = seq > *latest;
+            *latest = (*latest).max(seq);
+            newer
+        });
+    }
+}
+
+/// (epoch, last number given, last number trimmed)
+async fn read_head<C: ConnectionTrait>(connection: &C) -> Result<(Uuid, i64, i64)> {
+    let text = "SELECT epoch, seq, trimmed FROM feed_head WHERE id = 1";
+    let row = connection.query_one_raw(sql(connection, text, [])).await?;
+    let row = row.ok_or_else(|| Error::Internal("feed_head has no row".to_owned()))?;
+    let get = |column| i64::try_get(&row, "", column).map_err(sea_orm::DbErr::from);
+    Ok((Uuid::try_get(&row, "", "epoch").map_err(sea_orm::DbErr::from)?, get("seq")?, get("trimmed")?))
+}
+
+/// Notices what other processes commit to the same database; those of this process wake watchers at once. Ends with the database.
+pub(crate) fn spawn_poller(db: &Db) {
+    let db = db.downgrade();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(POLL).await;
+            let Some(db) = db.upgrade() else { return };
+            if db.feed().latest.receiver_count() > 0
+                && let Ok((_, seq, _)) = read_head(db.read()).await
+            {
+                db.feed().committed(seq);
+            }
+        }
+    });
+}
+
+/// Drops changes older than `retention`; cursors before them are refused from then on.
+///
+/// # Errors
+/// `Database`.
+pub async fn trim(db: &Db, retention: Duration) -> Result<u64> {
+    let before = db.clock().now_micros().saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
+    // Numbers are in commit order, times nearly so (a clock may jump): up to the first change that is young enough.
+    let text = "SELECT COALESCE((SELECT MIN(seq) - 1 FROM outbox WHERE create_time >= $1), seq) AS last, trimmed \
+                FROM feed_head WHERE id = 1";
+    let Some(row) = db.read().query_one_raw(sql(db.read(), text, [before.into()])).await? else { return Ok(0) };
+    let last = i64::try_get(&row, "", "last").map_err(sea_orm::DbErr::from)?;
+    let mut trimmed = i64::try_get(&row, "", "trimmed").map_err(sea_orm::DbErr::from)?;
+    let mut dropped = 0;
+    while trimmed < last {
+        let to = last.min(trimmed.saturating_add(TRIM));
+        dropped += db
+            .run_tx("trim_feed", |tx| {
+                Box::pin(async move {
+                    // Another replica may be further already.
+                    let text = "UPDATE feed_head SET trimmed = $1 WHERE id = 1 AND trimmed < $1";
+                    tx.execute_raw(sql(&**tx, text, [to.into()])).await?;
+                    let done = tx.execute_raw(sql(&**tx, "DELETE FROM outbox WHERE seq <= $1", [to.into()])).await?;
+                    Ok::<_, Error>(done.rows_affected())
+                })
+            })
+            .await?;
+        trimmed = to;
+    }
+    Ok(dropped)
+}
+
+/// Where a reader stands: which database's feed, which topic, after which number.
+fn encode_cursor(epoch: Uuid, topic: &str, seq: i64) -> String {
+    let bytes = [&epoch.as_bytes()[..8], &seq.to_be_bytes(), topic.as_bytes()].concat();
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn decode_cursor(epoch: Uuid, topic: &str, cursor: &str) -> Result<i64> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| Error::CursorUnknown)?;
+    let rest = bytes.strip_prefix(&epoch.as_bytes()[..8]).ok_or(Error::CursorUnknown)?;
+    let (seq, of) = rest.split_first_chunk::<8>().ok_or(Error::CursorUnknown)?;
+    if of != topic.as_bytes() {
+        return Err(Error::CursorUnknown);
+    }
+    Ok(i64::from_be_bytes(*seq))
+}
+
+/// One message of a feed.
+#[derive(Clone, Debug)]
+pub struct Entry<M> {
+    /// Where it stands.
+    pub position: FeedPosition,
+    /// What it is.
+    pub event: Event<M>,
+}
+
+/// What a message of a feed is.
+#[derive(Clone, Debug)]
+pub enum Event<M> {
+    /// A change, or an item of a snapshot.
+    Change(M),
+    /// A mark.
+    Mark(FeedMark),
+}
+
+fn position(cursor: String, seq: i64, time: i64, traceparent: Option<String>) -> FeedPosition {
+    FeedPosition {
+        cursor,
+        sequence: seq,
+        commit_time: Some(to_proto(at_micros(time))),
+        traceparent: traceparent.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,315 @@
+//! The following side of a feed: applies changes to a projection and keeps the cursor in the same transaction, so that the effect is exactly once.
+use std::{future::Future, time::Duration};
+
+use futures::{StreamExt, stream::BoxStream};
+use proto::common::v1::FeedMark;
+use sea_orm::{ConnectionTrait, TryGetable};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use tracing::Instrument;
+
+use super::{Entry, Event};
+use crate::{
+    clock::at_micros,
+    context::Context,
+    db::{BoxFuture, Db, Tx, sql},
+    error::{Fault, Result},
+    telemetry,
+};
+
+/// Changes applied in one transaction at most.
+const BATCH: usize = 512;
+/// How long a follower that went silent keeps its place before another replica takes over.
+const LEASE: Duration = Duration::from_secs(10);
+/// How often the place is confirmed while nothing comes.
+const RENEW: Duration = Duration::from_secs(3);
+/// How long a peer may take to open the stream, and to say anything at all, heartbeats included (every 5 s): after that
+/// it hangs, and another replica of it may not.
+const SILENCE: Duration = Duration::from_secs(20);
+/// First and last pause before trying again after a peer went away.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// A change as a follower gets it.
+#[derive(Clone, Debug)]
+pub struct Change<M> {
+    /// The message.
+    pub message: M,
+    /// The publishing service's number; 0 within a snapshot where it is not known.
+    pub sequence: i64,
+    /// True for an item of a snapshot.
+    pub snapshot: bool,
+}
+
+/// What to follow and who follows.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    /// Name of the follower within its database, for example `scoring`; the cursor is kept under it.
+    pub name: &'static str,
+    /// The follower's own database.
+    pub db: Db,
+}
+
+/// Follows a feed until the service drains. `connect` opens the `Watch…` RPC at a cursor; `apply` writes a batch of changes in commit order to the
+/// projection, inside the transaction that moves the cursor. With several replicas one follows at a time, under a lease.
+///
+/// A peer that is away is tried again for ever; a cursor that is too old starts again with a snapshot.
+pub async fn follow<M, E, C, F, A>(context: Context, follow: Follow, connect: C, apply: A)
+where
+    M: Send + Sync + 'static,
+    E: Fault,
+    C: Fn(String) -> F + Send + Sync,
+    F: Future<Output = Result<BoxStream<'static, Result<Entry<M>, Status>>, Status>> + Send,
+    A: for<'c> Fn(&'c Tx<'_>, &'c [Change<M>]) -> BoxFuture<'c, Result<(), E>> + Send + Sync,
+{
+    let mut pause = BACKOFF.0;
+    while !context.shutdown.is_cancelled() {
+        let run = run(&context, &follow, &connect, &apply);
+        let ended = tokio::select! {
+            () = context.shutdown.cancelled() => break,
+            ended = run => ended,
+        };
+        let wait = match ended {
+            Ended::Progressed => BACKOFF.0,
+            Ended::Failed => pause,
+            Ended::Elsewhere => RENEW,
+        };
+        pause = if matches!(ended, Ended::Failed) { (pause * 2).min(BACKOFF.1) } else { BACKOFF.0 };
+        tokio::select! {
+            () = context.shutdown.cancelled() => break,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    // The next replica need not wait for the lease to run out.
+    release(&context, &follow).await;
+}
+
+enum Ended {
+    /// Something came before the stream ended.
+    Progressed,
+    /// Nothing was.
+    Failed,
+    /// Another replica follows.
+    Elsewhere,
+}
+
+async fn run<M, E, C, F, A>(context: &Context, follow: &Follow, connect: &C, apply: &A) -> Ended
+where
+    M: Send + Sync + 'static,
+    E: Fault,
+    C: Fn(String) -> F + Send + Sync,
+    F: Future<Output = Result<BoxStream<'static, Result<Entry<M>, Status>>, Status>> + Send,
+    A: for<'c> Fn(&'c Tx<'_>, &'c [Change<M>]) -> BoxFuture<'c, Result<(), E>> + Send + Sync,
+{
+    let name = follow.name;
+    let mut cursor = match acquire(context, follow).await {
+        Ok(Some(cursor)) => cursor,
+        Ok(None) => return Ended::Elsewhere,
+        Err(error) => {
+            tracing::warn!(follower = name, ?error, "cannot take the lease");
+            return Ended::Failed;
+        }
+    };
+    let stream = match tokio::time::timeout(SILENCE, connect(cursor.clone())).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(status)) => return broken(context, follow, &cursor, &status, false).await,
+        Err(_) => return silent(follow),
+    };
+    // Both are safe to drop half-way, as the time-outs do: what is ready is handed out by the same poll that took it.
+    let mut chunks = stream.ready_chunks(BATCH);
+    let mut progressed = false;
+    let mut heard = Instant::now();
+    loop {
+        let chunk = match tokio::time::timeout(RENEW, chunks.next()).await {
+            Ok(Some(chunk)) => {
+                heard = Instant::now();
+                progressed = true;
+                chunk
+            }
+            Ok(None) => return if progressed { Ended::Progressed } else { Ended::Failed },
+            Err(_) if heard.elapsed() > SILENCE => return silent(follow),
+            // Nothing new: only confirm the lease.
+            Err(_) => Vec::new(),
+        };
+        let mut batch = Batch::new(cursor.clone());
+        let mut failure = None;
+        for entry in chunk {
+            match entry {
+                Ok(entry) => batch.push(entry),
+                Err(status) => {
+                    failure = Some(status);
+                    break;
+                }
+            }
+        }
+        match commit(context, follow, &cursor, &batch, apply).await {
+            Ok(true) => {}
+            Ok(false) => return Ended::Elsewhere,
+            Err(error) => {
+                tracing::error!(follower = name, ?error, "cannot apply changes; trying again");
+                return Ended::Failed;
+            }
+        }
+        if let Some(time) = batch.time {
+            let lag = context.clock.now().duration_since(time).as_secs_f64().max(0.0);
+            telemetry::record_feed_lag(name, lag, batch.changes.len() as u64);
+        }
+        cursor = batch.cursor;
+        if let Some(status) = failure {
+            return broken(context, follow, &cursor, &status, progressed).await;
+        }
+    }
+}
+
+/// The stream ended with an error. A cursor that the publisher refuses is forgotten, so that the next try starts with a snapshot.
+async fn broken(context: &Context, follow: &Follow, cursor: &str, status: &Status, progressed: bool) -> Ended {
+    let name = follow.name;
+    // By the reason, not by the code: OUT_OF_RANGE is also what a message beyond the size limit gives.
+    let reason = status.get_details_error_info().map(|info| info.reason);
+    let refused = matches!(reason.as_deref(), Some("CURSOR_TOO_OLD" | "CURSOR_UNKNOWN"));
+    if refused && !cursor.is_empty() {
+        tracing::warn!(follower = name, code = ?status.code(), "cursor refused; starting again with a snapshot");
+        let reset = commit_cursor(context, follow, cursor, "").await;
+        if let Err(error) = reset {
+            tracing::warn!(follower = name, ?error, "cannot reset the cursor");
+        }
+        return Ended::Progressed;
+    }
+    match status.code() {
+        Code::Ok | Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::ResourceExhausted => {
+            tracing::debug!(follower = name, code = ?status.code(), "feed ended; trying again");
+        }
+        // It will not mend itself.
+        _ => tracing::warn!(follower = name, code = ?status.code(), ?reason, "feed refused; trying again"),
+    }
+    if progressed { Ended::Progressed } else { Ended::Failed }
+}
+
+fn silent(follow: &Follow) -> Ended {
+    tracing::warn!(follower = follow.name, limit = ?SILENCE, "the peer hangs; trying again");
+    Ended::Failed
+}
+
+struct Batch<M> {
+    changes: Vec<Change<M>>,
+    cursor: String,
+    time: Option<jiff::Timestamp>,
+    traceparent: String,
+}
+
+impl<M> Batch<M> {
+    fn new(cursor: String) -> Self {
+        Self { changes: Vec::new(), cursor, time: None, traceparent: String::new() }
+    }
+
+    fn push(&mut self, entry: Entry<M>) {
+        let position = entry.position;
+        // Items of a snapshot have no cursor: until it is complete, the follower stays where it was.
+        let snapshot = position.cursor.is_empty();
+        if !snapshot {
+            self.cursor = position.cursor;
+        }
+        match entry.event {
+            Event::Change(message) => {
+                self.time = position.commit_time.map(|time| {
+                    at_micros(time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000))
+                });
+                if !position.traceparent.is_empty() {
+                    self.traceparent = position.traceparent;
+                }
+                self.changes.push(Change { message, sequence: position.sequence, snapshot });
+            }
+            Event::Mark(FeedMark::Unspecified | FeedMark::SnapshotComplete | FeedMark::Heartbeat) => {}
+        }
+    }
+}
+
+/// Applies a batch and moves the cursor. False where another replica has taken over.
+async fn commit<M, E, A>(context: &Context, follow: &Follow, from: &str, batch: &Batch<M>, apply: &A) -> Result<bool, E>
+where
+    M: Send + Sync,
+    E: Fault,
+    A: for<'c> Fn(&'c Tx<'_>, &'c [Change<M>]) -> BoxFuture<'c, Result<(), E>> + Send + Sync,
+{
+    // One span per batch, a child of the last change's cause: the trace goes on from the call that made the change.
+    let span = if batch.traceparent.is_empty() {
+        tracing::Span::none()
+    } else {
+        telemetry::span_following(follow.name, &batch.traceparent)
+    };
+    follow
+        .db
+        .run_tx("follow", |tx| {
+            Box::pin(async move {
+                if !move_cursor(tx, context, follow, from, &batch.cursor).await? {
+                    return Ok(false);
+                }
+                if !batch.changes.is_empty() {
+                    apply(tx, &batch.changes).await?;
+                }
+                Ok(true)
+            })
+        })
+        .instrument(span)
+        .await
+}
+
+async fn commit_cursor(context: &Context, follow: &Follow, from: &str, to: &str) -> Result<bool> {
+    follow.db.run_tx("follow", |tx| Box::pin(move_cursor(tx, context, follow, from, to))).await
+}
+
+/// Moves the cursor and renews the lease; false where the lease or the cursor is not ours any more. Locks the row, so that two
+/// replicas can never both apply from the same cursor.
+async fn move_cursor(tx: &Tx<'_>, context: &Context, follow: &Follow, from: &str, to: &str) -> Result<bool> {
+    let text = "UPDATE follower SET cursor = $1, held_until = $2 WHERE name = $3 AND holder = $4 AND cursor = $5";
+    let until = lease_end(context);
+    let values = [to.into(), until.into(), follow.name.into(), context.replica.to_string().into(), from.into()];
+    Ok(tx.execute_raw(sql(&**tx, text, values)).await?.rows_affected() == 1)
+}
+
+/// Takes the lease if it is free, ours, or run out; the cursor then.
+async fn acquire(context: &Context, follow: &Follow) -> Result<Option<String>> {
+    let now = context.clock.now_micros();
+    let until = lease_end(context);
+    follow
+        .db
+        .run_tx("follow", |tx| {
+            Box::pin(async move {
+                let text = "INSERT INTO follower (name, cursor, holder, held_until) VALUES ($1, '', $2, $3) \
+                            ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until \
+                            WHERE follower.held_until < $4 OR follower.holder = excluded.holder \
+                            OR follower.held_until > $5 RETURNING cursor";
+                // An end that no honest clock could have written yet comes from a clock that jumped back since.
+                let absurd = until.saturating_add(until - now);
+                let values =
+                    [follow.name.into(), context.replica.to_string().into(), until.into(), now.into(), absurd.into()];
+                let row = tx.query_one_raw(sql(&**tx, text, values)).await?;
+                Ok(match row {
+                    Some(row) => Some(String::try_get(&row, "", "cursor").map_err(sea_orm::DbErr::from)?),
+                    None => None,
+                })
+            })
+        })
+        .await
+}
+
+async fn release(context: &Context, follow: &Follow) {
+    let released: Result<()> = follow
+        .db
+        .run_tx("follow", |tx| {
+            Box::pin(async move {
+                let text = "UPDATE follower SET held_until = 0, holder = '' WHERE name = $1 AND holder = $2";
+                let values = [follow.name.into(), context.replica.to_string().into()];
+                tx.execute_raw(sql(&**tx, text, values)).await?;
+                Ok(())
+            })
+        })
+        .await;
+    if let Err(error) = released {
+        tracing::debug!(follower = follow.name, ?error, "lease not released; it runs out by itself");
+    }
+}
+
+fn lease_end(context: &Context) -> i64 {
+    context.clock.now_micros().saturating_add(i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX))
+}

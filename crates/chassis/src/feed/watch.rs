@@ -1,0 +1,228 @@
+//! The serving side of a feed: a stream that reads the outbox only as fast as its reader takes, and holds one page at most.
+use std::{collections::VecDeque, marker::PhantomData, time::Duration};
+
+use futures::Stream;
+use proto::common::v1::FeedMark;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Entry, Event, decode_cursor, encode_cursor, position, read_head};
+use crate::{
+    db::{BoxFuture, Db, sql},
+    error::{Error, Result},
+};
+
+/// Changes read at a time: all that a watcher ever holds in memory.
+const PAGE: u64 = 512;
+/// Items of a snapshot read at a time.
+pub(crate) const SNAPSHOT_PAGE: u64 = 1_000;
+/// How long a feed may be silent before it gives a sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Reads one page of the present state: up to `limit` items with keys above `after`, by key. It gets a transaction in which all queries
+/// see the same state.
+pub type Snapshot<M> =
+    fn(tx: &DatabaseTransaction, after: Option<Uuid>, limit: u64) -> BoxFuture<'_, Result<Vec<(Uuid, M)>>>;
+
+/// What a `Watch…` RPC serves.
+#[derive(Clone, Debug)]
+pub struct Source<M> {
+    /// The service's database.
+    pub db: Db,
+    /// The topic that its transactions publish to.
+    pub topic: &'static str,
+    /// The present state.
+    pub snapshot: Snapshot<M>,
+    /// Ends all streams when the service drains.
+    pub shutdown: CancellationToken,
+}
+
+/// Starts a stream: after `cursor`, or with a snapshot where it is empty, or with what comes now where `only_new`.
+///
+/// # Errors
+/// `CursorUnknown` and `CursorTooOld`, at once or, for a watcher so slow that the feed was trimmed under it, later in the stream.
+pub async fn watch<M>(
+    source: Source<M>,
+    cursor: &str,
+    only_new: bool,
+) -> Result<impl Stream<Item = Result<Entry<M>>> + Send + use<M>>
+where
+    M: prost::Message + Default + 'static,
+{
+    let (epoch, head, trimmed) = read_head(source.db.read()).await?;
+    let (phase, after) = if !cursor.is_empty() {
+        let after = decode_cursor(epoch, source.topic, cursor)?;
+        if after > head {
+            // The database was restored from a copy older than this cursor.
+            return Err(Error::CursorUnknown);
+        }
+        if after < trimmed {
+            return Err(Error::CursorTooOld);
+        }
+        (Phase::Live, after)
+    } else if only_new {
+        (Phase::Live, head)
+    } else {
+        (Phase::Snapshot { after: None }, head)
+    };
+    let latest = source.db.feed().latest.subscribe();
+    let state = Reader {
+        source,
+        epoch,
+        phase,
+        after,
+        pages: Vec::new(),
+        ready: VecDeque::new(),
+        sign_due: None,
+        latest,
+        _message: PhantomData,
+    };
+    Ok(futures::stream::try_unfold(state, |mut reader| async move {
+        let entry = reader.next().await?;
+        Ok(entry.map(|entry| (entry, reader)))
+    }))
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    Snapshot { after: Option<Uuid> },
+    Live,
+}
+
+struct Reader<M> {
+    source: Source<M>,
+    epoch: Uuid,
+    phase: Phase,
+    /// The last number read.
+    after: i64,
+    /// For each page of the snapshot its last key and the feed's head when it was read. While it was being read, the feed went on: a change whose number is not
+    /// above the head of its key's page is in the snapshot already.
+    pages: Vec<(Uuid, i64)>,
+    ready: VecDeque<Entry<M>>,
+    /// When the next sign of life is due. Other topics' changes wake this reader and do not put it off.
+    sign_due: Option<Instant>,
+    latest: tokio::sync::watch::Receiver<i64>,
+    _message: PhantomData<M>,
+}
+
+impl<M: prost::Message + Default> Reader<M> {
+    async fn next(&mut self) -> Result<Option<Entry<M>>> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                self.sign_due = None;
+                return Ok(Some(entry));
+            }
+            if self.source.shutdown.is_cancelled() {
+                return Err(Error::NotServing("this replica"));
+            }
+            match self.phase {
+                Phase::Snapshot { after } => self.read_snapshot(after).await?,
+                Phase::Live => {
+                    self.read_changes().await?;
+                    if self.ready.is_empty() {
+                        self.wait().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read_snapshot(&mut self, after: Option<Uuid>) -> Result<()> {
+        let tx = self.source.db.read_tx().await?;
+        // In this order also on SQLite, whose snapshot begins with the first query.
+        let (_, head, _) = read_head(&tx).await?;
+        let rows = (self.source.snapshot)(&tx, after, SNAPSHOT_PAGE).await?;
+        tx.commit().await?;
+        if after.is_none() {
+            // Changes after the first page's head are still to come.
+            self.after = head;
+        }
+        let complete = (rows.len() as u64) < SNAPSHOT_PAGE;
+        let last = if complete { Uuid::max() } else { rows.last().map_or(Uuid::max(), |row| row.0) };
+        self.pages.push((last, head));
+        let now = self.source.db.clock().now_micros();
+        self.ready.extend(rows.into_iter().map(|(_, message)| Entry {
+            // Of the first page throughout, so that the numbers never step back from the snapshot to what follows.
+            position: position(String::new(), self.after, now, None),
+            event: Event::Change(message),
+        }));
+        if complete {
+            let cursor = encode_cursor(self.epoch, self.source.topic, self.after);
+            self.ready.push_back(Entry {
+                position: position(cursor, self.after, now, None),
+                event: Event::Mark(FeedMark::SnapshotComplete),
+            });
+            self.phase = Phase::Live;
+        } else {
+            self.phase = Phase::Snapshot { after: Some(last) };
+        }
+        Ok(())
+    }
+
+    async fn read_changes(&mut self) -> Result<()> {
+        let connection = self.source.db.read();
+        // The head before the page: with no full page, everything up to there was seen.
+        let seen = *self.latest.borrow_and_update();
+        if seen <= self.after {
+            return Ok(());
+        }
+        let text = "SELECT seq, key, payload, traceparent, create_time FROM outbox \
+                    WHERE topic = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+        let values = [self.source.topic.into(), self.after.into(), i64::try_from(PAGE).unwrap_or(i64::MAX).into()];
+        let rows = connection.query_all_raw(sql(connection, text, values)).await?;
+        // Trimmed only now: the page was complete when it was read if nothing behind the cursor is gone after it.
+        let (_, _, trimmed) = read_head(connection).await?;
+        if trimmed > self.after {
+            return Err(Error::CursorTooOld);
+        }
+        let full = rows.len() as u64 == PAGE;
+        for row in rows {
+            let seq = i64::try_get(&row, "", "seq").map_err(sea_orm::DbErr::from)?;
+            let key = Uuid::try_get(&row, "", "key").map_err(sea_orm::DbErr::from)?;
+            self.after = seq;
+            if self.in_snapshot(key, seq) {
+                continue;
+            }
+            let payload = Vec::<u8>::try_get(&row, "", "payload").map_err(sea_orm::DbErr::from)?;
+            let traceparent = Option::<String>::try_get(&row, "", "traceparent").map_err(sea_orm::DbErr::from)?;
+            let time = i64::try_get(&row, "", "create_time").map_err(sea_orm::DbErr::from)?;
+            let message = M::decode(&*payload).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))?;
+            let cursor = encode_cursor(self.epoch, self.source.topic, seq);
+            self.ready
+                .push_back(Entry { position: position(cursor, seq, time, traceparent), event: Event::Change(message) });
+        }
+        if !full {
+            self.after = self.after.max(seen);
+        }
+        if self.pages.iter().all(|(_, head)| *head <= self.after) {
+            self.pages = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn in_snapshot(&self, key: Uuid, seq: i64) -> bool {
+        let page = self.pages.partition_point(|(last, _)| *last < key);
+        self.pages.get(page).is_some_and(|(_, head)| seq <= *head)
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        let after = self.after;
+        let due = *self.sign_due.get_or_insert_with(|| Instant::now() + HEARTBEAT);
+        tokio::select! {
+            biased;
+            () = self.source.shutdown.cancelled() => Err(Error::NotServing("this replica")),
+            () = tokio::time::sleep_until(due) => {
+                let cursor = encode_cursor(self.epoch, self.source.topic, after);
+                let now = self.source.db.clock().now_micros();
+                self.ready.push_back(Entry { position: position(cursor, after, now, None), event: Event::Mark(FeedMark::Heartbeat) });
+                Ok(())
+            }
+            changed = self.latest.wait_for(|latest| *latest > after) => match changed {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Error::NotServing("this replica")),
+            },
+        }
+    }
+}

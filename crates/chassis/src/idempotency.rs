@@ -1,0 +1,79 @@
+//! Makes a mutation safe to send twice: the first reply is kept under the caller's `request_id`, in the transaction that did the work.
+use prost::Message;
+use sea_orm::{ConnectionTrait, TryGetable};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    db::{Db, Tx, sql},
+    error::{Error, Result},
+    parse::{Check, REQUEST_ID_CHARS},
+};
+
+/// How long replies are kept: longer than any sensible caller goes on retrying, a weekend included.
+pub const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+
+/// One request, recognised when it comes again.
+#[derive(Clone, Debug)]
+pub struct Key {
+    rpc: &'static str,
+    request_id: String,
+    fingerprint: Vec<u8>,
+}
+
+impl Key {
+    /// Parses the `request_id` of `request`; the whole request is its fingerprint.
+    pub fn parse(check: &mut Check, rpc: &'static str, request_id: &str, request: &impl Message) -> Self {
+        let request_id = check.text("request_id", request_id, 1..=REQUEST_ID_CHARS);
+        let fingerprint = Sha256::digest(request.encode_to_vec()).to_vec();
+        Self { rpc, request_id, fingerprint }
+    }
+}
+
+/// The first reply, if this request was done before.
+///
+/// # Errors
+/// `RequestIdReused` where the id came before with another body; `Database`.
+pub async fn replay<R: Message + Default>(tx: &Tx<'_>, key: &Key) -> Result<Option<R>> {
+    let text = "SELECT fingerprint, reply FROM request WHERE rpc = $1 AND request_id = $2";
+    let row = tx.query_one_raw(sql(&**tx, text, [key.rpc.into(), key.request_id.clone().into()])).await?;
+    let Some(row) = row else { return Ok(None) };
+    let fingerprint = Vec::<u8>::try_get(&row, "", "fingerprint").map_err(sea_orm::DbErr::from)?;
+    if fingerprint != key.fingerprint {
+        return Err(Error::RequestIdReused);
+    }
+    let reply = Vec::<u8>::try_get(&row, "", "reply").map_err(sea_orm::DbErr::from)?;
+    let reply = R::decode(&*reply).map_err(|error| Error::Internal(format!("kept reply of {}: {error}", key.rpc)))?;
+    Ok(Some(reply))
+}
+
+/// Keeps the reply and hands it on. Where another call with the same id was faster, the transaction runs again and finds its reply.
+///
+/// # Errors
+/// `Database`.
+pub async fn record<R: Message>(tx: &Tx<'_>, key: &Key, reply: R) -> Result<R> {
+    let text = "INSERT INTO request (rpc, request_id, fingerprint, reply, create_time) VALUES ($1, $2, $3, $4, $5)";
+    let values = [
+        key.rpc.into(),
+        key.request_id.clone().into(),
+        key.fingerprint.clone().into(),
+        reply.encode_to_vec().into(),
+        tx.clock().now_micros().into(),
+    ];
+    tx.execute_raw(sql(&**tx, text, values)).await?;
+    Ok(reply)
+}
+
+/// Drops replies that are older than the retention.
+///
+/// # Errors
+/// `Database`.
+pub async fn forget_old(db: &Db) -> Result<()> {
+    let before = db.clock().now_micros().saturating_sub(RETENTION_MICROS);
+    db.run_tx("forget_requests", |tx| {
+        Box::pin(async move {
+            tx.execute_raw(sql(&**tx, "DELETE FROM request WHERE create_time < $1", [before.into()])).await?;
+            Ok(())
+        })
+    })
+    .await
+}

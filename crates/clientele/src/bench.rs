@@ -1,0 +1,503 @@
+//! `bench`: what the suite costs, always as a ratio to something bare that runs in turn with it, in the same process and minute.
+//!
+//! | key | ours | bare |
+//! | --- | --- | --- |
+//! | `decide_to_echo` | `Decide` for a random customer, tracing on | a bare tonic echo of the same message sizes |
+//! | `bulk_to_raw_sqlite`, `bulk_to_raw_postgres` | `StreamPurchases`, with summaries and outbox | the same rows by the database's fastest bulk insert |
+//! | `durable_to_echo` | one purchase per call, durable, many callers | the echo |
+//! | `freshness_p99_ms` | from a purchase's acknowledgement to the changed answer of `Decide` | – |
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use chassis::{
+    Clock,
+    testing::{Backend, TempDb},
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use proto::{
+    common::v1::Money,
+    profiles::v1 as profiles,
+    routing::v1::{self as routing, routing_client::RoutingClient},
+    scoring::v1::{self as scoring, scoring_client::ScoringClient},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+use crate::{
+    cli::shows_progress,
+    client::{Client, Error, Result},
+    commands,
+    config::Config,
+    serve, view,
+};
+
+mod echo;
+mod raw;
+
+/// Customers that contacts are decided for.
+const CUSTOMERS: usize = 100_000;
+/// Rows of one round of bulk.
+const BULK_ROWS: usize = 100_000;
+/// Paired rounds of each measurement.
+const ROUNDS: usize = 5;
+/// How long one half of a round of calls takes.
+const HALF: Duration = Duration::from_secs(3);
+/// Callers at once.
+const CALLERS: usize = 128;
+/// Connections that the callers share.
+const CONNECTIONS: usize = 4;
+/// Purchases whose effect is waited for.
+const FRESH: usize = 300;
+/// When purchases happen: well before the services' clock.
+const DAY_SECONDS: i64 = 86_400;
+
+/// Runs all measurements and prints them.
+///
+/// # Errors
+/// A service that fails under load, which would make any figure a lie.
+pub async fn run(config: Config, json: bool) -> Result<()> {
+    let bar = progress(json);
+    let mut report = Report::default();
+    bar.set_message("SQLite: starting, 100,000 customers");
+    let suite = Suite::start(&config, Backend::Sqlite).await?;
+    suite.populate(&bar).await?;
+    report.rows.push(calls(&suite, &bar, Calls::Decide).await?);
+    report.rows.push(calls(&suite, &bar, Calls::Durable).await?);
+    report.rows.push(bulk(&suite, &bar, "bulk_to_raw_sqlite").await?);
+    report.rows.extend(freshness(&suite, &bar).await?);
+    suite.stop().await?;
+    if chassis::testing::postgres_or_say_so() {
+        bar.set_message("PostgreSQL: starting, 100,000 customers");
+        let suite = Suite::start(&config, Backend::Postgres).await?;
+        suite.populate(&bar).await?;
+        report.rows.push(bulk(&suite, &bar, "bulk_to_raw_postgres").await?);
+        suite.stop().await?;
+    }
+    bar.finish_and_clear();
+    report.print(json);
+    Ok(())
+}
+
+fn progress(json: bool) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    if json || !shows_progress() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// One measurement.
+struct Row {
+    key: &'static str,
+    median: f64,
+    low: f64,
+    high: f64,
+    text: String,
+}
+
+impl Row {
+    fn new(key: &'static str, mut values: Vec<f64>, text: String) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Self { key, median: at(values.len() / 2), low: at(0), high: at(values.len().saturating_sub(1)), text }
+    }
+}
+
+#[derive(Default)]
+struct Report {
+    rows: Vec<Row>,
+}
+
+impl Report {
+    fn print(&self, json: bool) {
+        if json {
+            let map: serde_json::Map<String, serde_json::Value> =
+                self.rows.iter().map(|row| (row.key.to_owned(), serde_json::json!(row.median))).collect();
+            view::line(serde_json::Value::Object(map).to_string());
+            return;
+        }
+        let rows = self.rows.iter().map(|row| {
+            vec![
+                row.key.to_owned(),
+                format!("{:.3}", row.median),
+                format!("{:.3} – {:.3}", row.low, row.high),
+                row.text.clone(),
+            ]
+        });
+        view::line(view::table(&["figure", "median", "range", "of the median's kind"], &[1, 2], rows));
+        if cfg!(debug_assertions) {
+            view::line("These are figures of the dev profile; for a release's: cargo run --release -- bench");
+        }
+    }
+}
+
+/// All services on temporary databases, with their customers.
+struct Suite {
+    client: Client,
+    url: String,
+    databases: Vec<TempDb>,
+    customers: std::sync::Mutex<Vec<String>>,
+    first_day: i64,
+    next: AtomicU64,
+    end: CancellationToken,
+    running: tokio::task::JoinHandle<chassis::Result<()>>,
+}
+
+impl Suite {
+    async fn start(config: &Config, backend: Backend) -> Result<Self> {
+        let mut config = config.clone();
+        let mut databases = Vec::new();
+        for url in [
+            &mut config.profiles.database_url,
+            &mut config.scoring.database_url,
+            &mut config.routing.database_url,
+            &mut config.complaints.database_url,
+        ] {
+            let database = TempDb::new(backend).await;
+            database.url().clone_into(url);
+            databases.push(database);
+        }
+        config.server.listen = ([127, 0, 0, 1], 0).into();
+        let clock = Clock::system();
+        let first_day = clock.now().as_second() - 300 * DAY_SECONDS;
+        let end = CancellationToken::new();
+        let running = serve::start(config, clock, &[], end.clone().cancelled_owned()).await?;
+        let url = format!("http://{}", running.address);
+        let client = Client::new(std::slice::from_ref(&url))?;
+        let running = tokio::spawn(running.ended());
+        let begin = now();
+        while client.scoring().get_standing_counts(scoring::GetStandingCountsRequest {}).await.is_err()
+            || client.profiles().list_customers(profiles::ListCustomersRequest::default()).await.is_err()
+            || client.routing().list_queues(routing::ListQueuesRequest {}).await.is_err()
+        {
+            if running.is_finished() || begin.elapsed() > Duration::from_secs(60) {
+                return Err(Error::new("the services did not start; the log has the reason"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Self {
+            client,
+            url,
+            databases,
+            customers: std::sync::Mutex::default(),
+            first_day,
+            next: AtomicU64::new(0),
+            end,
+            running,
+        })
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.end.cancel();
+        let ended = self.running.await.map_err(|error| Error::new(error.to_string()))?;
+        drop(self.databases);
+        Ok(ended?)
+    }
+
+    /// Customers, one purchase each and some with more, models and a ranking; then waits until routing knows them all.
+    async fn populate(&self, bar: &ProgressBar) -> Result<()> {
+        let mut ids = Vec::with_capacity(CUSTOMERS);
+        for chunk in (0..CUSTOMERS).collect::<Vec<_>>().chunks(1_000) {
+            let items = chunk
+                .iter()
+                .map(|number| profiles::EnsureCustomer {
+                    identity: Some(profiles::ExternalIdentity { system: "bench".to_owned(), id: number.to_string() }),
+                    customer: None,
+                })
+                .collect();
+            let reply = self.client.profiles().ensure_customers(profiles::EnsureCustomersRequest { items }).await?;
+            ids.extend(reply.into_inner().customers.into_iter().map(|ensured| ensured.customer_id));
+        }
+        *self.lock() = ids;
+        bar.set_message("recording their purchases");
+        // Every third customer comes again; every thirtieth often: enough to fit and to rank by.
+        let mut rows = Vec::new();
+        for customer in 0..CUSTOMERS {
+            let visits = if customer % 30 == 0 { 8 } else if customer % 3 == 0 { 3 } else { 1 };
+            for visit in 0..visits {
+                let day = (customer % 97 + visit * (11 + customer % 23)) % 290;
+                rows.push(self.purchase(customer, i64::try_from(day).unwrap_or(0), 500 + (customer * 7_919 % 9_500) as i64));
+            }
+        }
+        for chunk in rows.chunks(5_000) {
+            let message = scoring::RecordPurchasesRequest { purchases: chunk.to_vec() };
+            self.client.scoring().record_purchases(message).await?;
+        }
+        bar.set_message("fitting and ranking");
+        let message = scoring::FitModelsRequest { request_id: "bench".to_owned(), ..Default::default() };
+        let operation = self.client.scoring().fit_models(message).await?.into_inner();
+        commands::wait(&self.client, operation, false).await?;
+        let message = scoring::RankCustomersRequest { request_id: "bench".to_owned(), ..Default::default() };
+        let operation = self.client.scoring().rank_customers(message).await?.into_inner();
+        commands::wait(&self.client, operation, false).await?;
+        bar.set_message("waiting until routing has followed");
+        let last = self.lock().last().cloned().unwrap_or_default();
+        let begin = now();
+        loop {
+            let reply = self.client.routing().decide(decide(&last)).await?.into_inner();
+            if reply.standing.is_some_and(|standing| standing.tier != 0) {
+                return Ok(());
+            }
+            if begin.elapsed() > Duration::from_secs(120) {
+                return Err(Error::new("routing did not follow scoring within two minutes"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.customers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn customer(&self, number: usize) -> String {
+        let customers = self.lock();
+        customers.get(number % customers.len().max(1)).cloned().unwrap_or_default()
+    }
+
+    /// A new purchase of a customer.
+    fn purchase(&self, customer: usize, day: i64, minor_units: i64) -> scoring::Purchase {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        scoring::Purchase {
+            source: "bench".to_owned(),
+            purchase_id: format!("{number:012}"),
+            customer_id: self.customer(customer),
+            purchase_time: Some(prost_types::Timestamp { seconds: self.first_day + day * DAY_SECONDS, nanos: 0 }),
+            amount: Some(Money { currency_code: "USD".to_owned(), minor_units }),
+            kind: scoring::PurchaseKind::Sale.into(),
+        }
+    }
+}
+
+fn decide(customer_id: &str) -> routing::DecideRequest {
+    routing::DecideRequest {
+        who: Some(routing::decide_request::Who::CustomerId(customer_id.to_owned())),
+        arrival_channel_id: "phone".to_owned(),
+        purpose: routing::ContactPurpose::Inquiry.into(),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Calls {
+    Decide,
+    Durable,
+}
+
+/// Paired rounds of calls against the echo.
+async fn calls(suite: &Suite, bar: &ProgressBar, calls: Calls) -> Result<Row> {
+    let (key, name) = match calls {
+        Calls::Decide => ("decide_to_echo", "Decide"),
+        Calls::Durable => ("durable_to_echo", "RecordPurchases, one each"),
+    };
+    let sample_request;
+    let sample_reply;
+    match calls {
+        Calls::Decide => {
+            let request = decide(&suite.customer(0));
+            let reply = suite.client.routing().decide(request.clone()).await?.into_inner();
+            (sample_request, sample_reply) = (prost::Message::encoded_len(&request), prost::Message::encoded_len(&reply));
+        }
+        Calls::Durable => {
+            let request = scoring::RecordPurchasesRequest { purchases: vec![suite.purchase(0, 1, 1_000)] };
+            let reply = suite.client.scoring().record_purchases(request.clone()).await?.into_inner();
+            (sample_request, sample_reply) = (prost::Message::encoded_len(&request), prost::Message::encoded_len(&reply));
+        }
+    }
+    let echo = echo::Server::start(sample_reply).await?;
+    let mut ours_channels = Vec::new();
+    let mut echo_channels = Vec::new();
+    for _ in 0..CONNECTIONS {
+        ours_channels.push(connect(&suite.url).await?);
+        echo_channels.push(connect(&echo.url).await?);
+    }
+    let mut ratios = Vec::new();
+    let (mut ours_rates, mut echo_rates, mut ours_p99, mut echo_p99) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    // The first pair warms both up and is not counted.
+    for round in 0..=ROUNDS {
+        bar.set_message(format!("{name} against echo, round {round} of {ROUNDS}"));
+        let payload = vec![7_u8; sample_request.saturating_sub(3)];
+        let bare = load(&echo_channels, |channel, _| {
+            let payload = payload.clone();
+            async move { echo::call(channel, payload).await.map(drop) }
+        })
+        .await?;
+        let ours = match calls {
+            Calls::Decide => {
+                load(&ours_channels, |channel, number| {
+                    let request = decide(&suite.customer(scatter(number)));
+                    async move { RoutingClient::new(channel).decide(request).await.map(drop) }
+                })
+                .await?
+            }
+            Calls::Durable => {
+                load(&ours_channels, |channel, number| {
+                    let purchases = vec![suite.purchase(scatter(number), 299, 1_000)];
+                    let request = scoring::RecordPurchasesRequest { purchases };
+                    async move { ScoringClient::new(channel).record_purchases(request).await.map(drop) }
+                })
+                .await?
+            }
+        };
+        if round > 0 {
+            ratios.push(ours.rate / bare.rate);
+            ours_rates.push(ours.rate);
+            echo_rates.push(bare.rate);
+            ours_p99.push(ours.p99);
+            echo_p99.push(bare.p99);
+        }
+    }
+    let text = format!(
+        "{:.0} /s against {:.0} /s; p99 {:.2} ms against {:.2} ms ({CALLERS} callers, {sample_request} B in, {sample_reply} B out)",
+        median(ours_rates),
+        median(echo_rates),
+        median(ours_p99),
+        median(echo_p99)
+    );
+    Ok(Row::new(key, ratios, text))
+}
+
+/// Spreads consecutive numbers over all customers (Fibonacci hashing): each call another one, the same in every run.
+fn scatter(number: u64) -> usize {
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
+}
+
+async fn connect(url: &str) -> Result<Channel> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| Error::new(error.to_string()))?.tcp_nodelay(true);
+    endpoint.connect().await.map_err(|error| Error::new(format!("{url}: {error}")))
+}
+
+struct Load {
+    rate: f64,
+    /// Milliseconds.
+    p99: f64,
+}
+
+/// As many calls as [`CALLERS`] callers get done in [`HALF`].
+async fn load<F>(channels: &[Channel], call: impl Fn(Channel, u64) -> F) -> Result<Load>
+where
+    F: Future<Output = std::result::Result<(), tonic::Status>>,
+{
+    let numbers = AtomicU64::new(0);
+    let begin = now();
+    let callers = (0..CALLERS).map(|caller| {
+        let channel = channels[caller % channels.len()].clone();
+        let (numbers, call) = (&numbers, &call);
+        async move {
+            let mut latencies = Vec::new();
+            while begin.elapsed() < HALF {
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                let sent = now();
+                call(channel.clone(), number).await?;
+                latencies.push(sent.elapsed());
+            }
+            Ok::<_, tonic::Status>(latencies)
+        }
+    });
+    let mut latencies: Vec<Duration> = futures::future::try_join_all(callers).await?.into_iter().flatten().collect();
+    let elapsed = begin.elapsed();
+    latencies.sort_unstable();
+    #[allow(clippy::cast_precision_loss, reason = "counts of calls are far below 2^52")]
+    let rate = latencies.len() as f64 / elapsed.as_secs_f64();
+    Ok(Load { rate, p99: quantile(&latencies, 99) })
+}
+
+/// Milliseconds.
+fn quantile(sorted: &[Duration], per_cent: usize) -> f64 {
+    let index = (sorted.len() * per_cent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1_000.0)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Paired rounds of bulk: the stream against the database alone.
+async fn bulk(suite: &Suite, bar: &ProgressBar, key: &'static str) -> Result<Row> {
+    let backend = if key.ends_with("postgres") { Backend::Postgres } else { Backend::Sqlite };
+    let mut ratios = Vec::new();
+    let (mut ours_rates, mut raw_rates) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        bar.set_message(format!("bulk against the database alone, round {round} of {ROUNDS}"));
+        let rows: Vec<scoring::Purchase> =
+            (0..BULK_ROWS).map(|number| suite.purchase(scatter(number as u64), 295, 1_000 + number as i64 % 5_000)).collect();
+        let raw = raw::insert(backend, &rows).await?;
+        let batches: Vec<_> =
+            rows.chunks(5_000).map(|chunk| scoring::StreamPurchasesRequest { purchases: chunk.to_vec() }).collect();
+        let begin = now();
+        let reply = suite.client.scoring().stream_purchases(futures::stream::iter(batches)).await?.into_inner();
+        let ours = begin.elapsed();
+        let recorded = reply.counts.map_or(0, |counts| counts.recorded);
+        if usize::try_from(recorded) != Ok(rows.len()) {
+            return Err(Error::new(format!("{recorded} of {} rows were recorded", rows.len())));
+        }
+        if round > 0 {
+            ratios.push(raw.as_secs_f64() / ours.as_secs_f64());
+            #[allow(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
+            let count = rows.len() as f64;
+            ours_rates.push(count / ours.as_secs_f64());
+            raw_rates.push(count / raw.as_secs_f64());
+        }
+    }
+    let text = format!("{:.0} rows/s against {:.0} rows/s", median(ours_rates), median(raw_rates));
+    Ok(Row::new(key, ratios, text))
+}
+
+/// A first-time customer buys again; how long until `Decide` says repeat?
+async fn freshness(suite: &Suite, bar: &ProgressBar) -> Result<Vec<Row>> {
+    bar.set_message("from a purchase to the changed decision");
+    let mut latencies = Vec::new();
+    let mut customer = 1;
+    let channel = connect(&suite.url).await?;
+    let (mut routing, mut scoring) = (RoutingClient::new(channel.clone()), ScoringClient::new(channel));
+    while latencies.len() < FRESH && customer < CUSTOMERS {
+        customer += 1;
+        let id = suite.customer(customer);
+        let before = routing.decide(decide(&id)).await?.into_inner().standing.unwrap_or_default();
+        let purchase = suite.purchase(customer, 298, 2_000);
+        scoring.record_purchases(scoring::RecordPurchasesRequest { purchases: vec![purchase] }).await?;
+        let acknowledged = now();
+        let score = scoring.get_score(scoring::GetScoreRequest { customer_id: id.clone(), ..Default::default() }).await?;
+        let after = score.into_inner().score.and_then(|score| score.standing).unwrap_or_default();
+        // Only a purchase that changes the standing can be seen in a decision.
+        if after.revision <= before.revision {
+            continue;
+        }
+        while routing.decide(decide(&id)).await?.into_inner().standing.unwrap_or_default().revision < after.revision {
+            if acknowledged.elapsed() > Duration::from_secs(30) {
+                return Err(Error::new("a decision did not change within 30 s of the purchase"));
+            }
+            tokio::task::yield_now().await;
+        }
+        latencies.push(acknowledged.elapsed());
+    }
+    latencies.sort_unstable();
+    if latencies.is_empty() {
+        return Err(Error::new("no purchase changed a standing"));
+    }
+    let (p50, p99) = (quantile(&latencies, 50), quantile(&latencies, 99));
+    let text = format!("ms, of {} purchases one after another; p50 {p50:.2} ms", latencies.len());
+    Ok(vec![Row { key: "freshness_p99_ms", median: p99, low: p50, high: quantile(&latencies, 100), text }])
+}
+
+#[allow(clippy::disallowed_methods, reason = "measuring is what this is for")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// A customer's id as the bare table holds it.
+pub(crate) fn parse_uuid(text: &str) -> Uuid {
+    Uuid::parse_str(text).unwrap_or_default()
+}
+
+/// Shared by the echo's callers.
+pub(crate) type Payload = Arc<Vec<u8>>;

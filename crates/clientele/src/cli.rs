@@ -1,0 +1,334 @@
+//! Commands and flags.
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
+
+use chassis::{Clock, telemetry};
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    client::{Client, Error, Result},
+    bench, commands, config,
+    config::Config,
+    demo,
+    import::Delimiter,
+    serve, view,
+};
+
+/// Customer value management: what each customer is worth, how a contact is handled because of it, and complaints by value.
+#[derive(Debug, Parser)]
+#[command(name = "clientele", version, max_term_width = 110, after_help = "Begin with: clientele demo")]
+struct Cli {
+    #[command(flatten)]
+    process: Process,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Configuration of a serving process.
+#[derive(Debug, Clone, Args)]
+struct Process {
+    /// Configuration file (TOML)
+    #[arg(long, global = true, value_name = "FILE", env = "CLIENTELE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Set one configuration key; may be given many times
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start everything on this machine, load real purchases, and show what comes of it
+    Demo(DemoArgs),
+    /// Serve all services in one process, or only those named
+    Serve(ServeArgs),
+    /// Measure this build against bare baselines, in paired rounds (takes some minutes)
+    Bench {
+        /// Print the medians as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the effective configuration, secrets masked
+    Config {
+        /// Print every key with its default and comment instead
+        #[arg(long)]
+        defaults: bool,
+    },
+    /// Import a file through the public API
+    #[command(subcommand)]
+    Import(Import),
+    /// Fit the models of buying and spending
+    Fit {
+        /// Count purchases up to this day only
+        #[arg(long, value_name = "DATE")]
+        as_of: Option<String>,
+        /// Keep the fit without using it for scores
+        #[arg(long)]
+        trial: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Rank all customers and set the cut-offs of the tiers
+    Rank {
+        /// Count purchases up to this day only
+        #[arg(long, value_name = "DATE")]
+        as_of: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show the fitted models
+    Models {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show the customer pyramid of the last ranking
+    Pyramid {
+        /// Order by what was realised so far instead of lifetime value
+        #[arg(long)]
+        realised: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show one customer: record, score with its reasons, open complaints
+    Customer {
+        /// The customer's id, or SYSTEM:ID of an external identity
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Decide for one contact: channel, queue, target times, what to say
+    Decide {
+        /// The customer's id, or SYSTEM:ID, or a phone number (+…), or a mail address
+        who: String,
+        /// inquiry, order, routine, support, complaint or cancel
+        #[arg(long, default_value = "inquiry")]
+        purpose: String,
+        /// The channel they arrived in; leave out for an outbound contact
+        #[arg(long, value_name = "CHANNEL")]
+        channel: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// File and handle complaints
+    #[command(subcommand)]
+    Complaint(commands::Complaint),
+    /// Follow what changes, as it changes
+    Watch {
+        /// scores, customers, contacts or complaints
+        feed: commands::Feed,
+        /// Go on after this cursor
+        #[arg(long)]
+        cursor: Option<String>,
+        /// Skip the snapshot
+        #[arg(long)]
+        only_new: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// profiles, scoring, routing, complaints; none means all
+    services: Vec<String>,
+    /// Address and port to listen on
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Folder of the SQLite files
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Allow plain text on an address that others can reach
+    #[arg(long)]
+    insecure: bool,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Folder of the demo's SQLite files
+    #[arg(long, default_value = "clientele-demo")]
+    data_dir: PathBuf,
+    /// Address and port to listen on
+    #[arg(long, default_value = "127.0.0.1:7100")]
+    listen: SocketAddr,
+    /// End after the tables instead of going on serving
+    #[arg(long)]
+    exit: bool,
+}
+
+/// Where the services are and how to answer.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// The server: a URL for all services, or NAME=URL for one of them (may be given many times)
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7100", env = "CLIENTELE_SERVER")]
+    pub server: Vec<String>,
+    /// Print canonical protobuf JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Target {
+    /// Clients of the services.
+    ///
+    /// # Errors
+    /// A URL that is none.
+    pub fn client(&self) -> Result<Client> {
+        Client::new(&self.server)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Import {
+    /// Import purchases from any delimited file; safe to run again
+    Purchases(PurchasesArgs),
+}
+
+/// Flags of `import purchases`.
+#[derive(Debug, Args)]
+pub struct PurchasesArgs {
+    /// The file; - reads standard input
+    pub file: PathBuf,
+    /// Column of the customer's id (name, or number from 1)
+    #[arg(long, value_name = "COL")]
+    pub customer: String,
+    /// Column of the time
+    #[arg(long, value_name = "COL")]
+    pub time: String,
+    /// Column of the amount in major units; negative amounts are returns
+    #[arg(long, value_name = "COL")]
+    pub amount: String,
+    /// Column of the purchase's id; left out, ids are made from the rows' content
+    #[arg(long, value_name = "COL")]
+    pub id: Option<String>,
+    /// How the time is written (strftime); left out, ISO 8601 and YYYYMMDD
+    #[arg(long, value_name = "F")]
+    pub time_format: Option<String>,
+    /// Time zone of times that do not name theirs
+    #[arg(long, default_value = "UTC", value_name = "ZONE")]
+    pub time_zone: String,
+    /// ISO 4217 code of the amounts
+    #[arg(long, default_value = "USD", value_name = "C")]
+    pub currency: String,
+    /// What parts the columns: a character, 'tab' or 'blanks'; left out, found out
+    #[arg(long, value_name = "D")]
+    pub delimiter: Option<Delimiter>,
+    /// The first line is data; columns are numbers
+    #[arg(long)]
+    pub no_header: bool,
+    /// Name of the system that the customers' ids come from
+    #[arg(long, default_value = "import", value_name = "NAME")]
+    pub system: String,
+    /// Name of the source that the purchases' ids come from; left out, the file's name
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// File for refused rows; left out, the file's name with .rejected.csv
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Runs the command that the process was started with.
+///
+/// # Errors
+/// What to tell the person who typed it.
+pub async fn run() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Demo(args) => {
+            let mut overrides = overrides(&cli.process)?;
+            overrides.push(("server.listen".to_owned(), args.listen.to_string()));
+            overrides.push(("data_dir".to_owned(), args.data_dir.display().to_string()));
+            let mut config = load(&cli.process, overrides)?;
+            // The tables are the demo's output: the services' own lines would only stand between them.
+            if config.telemetry.log_filter == load(&cli.process, Vec::new())?.telemetry.log_filter {
+                config.telemetry.log_filter = "warn".to_owned();
+            }
+            let guard = init_telemetry(&config)?;
+            let result = demo::run(config, args.exit).await;
+            guard.shutdown();
+            result
+        }
+        Command::Serve(args) => {
+            let mut overrides = overrides(&cli.process)?;
+            if let Some(listen) = args.listen {
+                overrides.push(("server.listen".to_owned(), listen.to_string()));
+            }
+            if let Some(data_dir) = &args.data_dir {
+                overrides.push(("data_dir".to_owned(), data_dir.display().to_string()));
+            }
+            if args.insecure {
+                overrides.push(("server.insecure".to_owned(), "true".to_owned()));
+            }
+            let mut config = load(&cli.process, overrides)?;
+            if let ([one], "clientele") = (args.services.as_slice(), config.telemetry.service.as_str()) {
+                config.telemetry.service.clone_from(one);
+            }
+            let guard = init_telemetry(&config)?;
+            let result = serve::start(config, Clock::system(), &args.services, serve::signalled()).await;
+            let result = match result {
+                Ok(running) => {
+                    tracing::info!(address = %running.address, "listening");
+                    running.ended().await
+                }
+                Err(error) => Err(error),
+            };
+            guard.shutdown();
+            Ok(result?)
+        }
+        Command::Bench { json } => {
+            let mut config = load(&cli.process, overrides(&cli.process)?)?;
+            // Tracing is on, as in production; lines about each purchase would measure the terminal.
+            config.telemetry.log_filter = "warn".to_owned();
+            let guard = init_telemetry(&config)?;
+            let result = bench::run(config, json).await;
+            guard.shutdown();
+            result
+        }
+        Command::Config { defaults } => {
+            if defaults {
+                view::line(config::defaults());
+            } else {
+                let config = load(&cli.process, overrides(&cli.process)?)?;
+                view::line(chassis::config::print(&config));
+            }
+            Ok(())
+        }
+        Command::Import(Import::Purchases(args)) => commands::import_purchases(args).await,
+        Command::Fit { as_of, trial, target } => commands::fit(&target, as_of.as_deref(), trial).await,
+        Command::Rank { as_of, target } => commands::rank(&target, as_of.as_deref()).await,
+        Command::Models { target } => commands::models(&target).await,
+        Command::Pyramid { realised, target } => commands::pyramid(&target, realised).await,
+        Command::Customer { id, target } => commands::customer(&target, &id).await,
+        Command::Decide { who, purpose, channel, target } => {
+            commands::decide(&target, &who, &purpose, channel.as_deref()).await
+        }
+        Command::Complaint(command) => commands::complaint(command).await,
+        Command::Watch { feed, cursor, only_new, target } => {
+            commands::watch(&target, feed, cursor.as_deref().unwrap_or_default(), only_new).await
+        }
+    }
+}
+
+fn overrides(process: &Process) -> Result<Vec<(String, String)>> {
+    process
+        .set
+        .iter()
+        .map(|set| {
+            let (key, value) = set.split_once('=').ok_or_else(|| Error::new(format!("--set {set}: must be KEY=VALUE")))?;
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+fn load(process: &Process, overrides: Vec<(String, String)>) -> Result<Config> {
+    let sources = chassis::config::Sources::from_process(config::defaults(), process.config.clone(), overrides);
+    chassis::config::load(&sources).map_err(|errors| Error::new(errors.to_string()))
+}
+
+fn init_telemetry(config: &Config) -> Result<telemetry::Guard> {
+    telemetry::init(&config.telemetry).map_err(|error| Error::new(error.to_string()))
+}
+
+/// Whether a progress bar would be seen.
+pub fn shows_progress() -> bool {
+    std::io::stderr().is_terminal()
+}
+

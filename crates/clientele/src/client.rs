@@ -1,0 +1,152 @@
+//! Calls the public API for the client commands and the demo, and turns its errors into sentences.
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use chassis::peers::{Channel, channel};
+use proto::{
+    complaints::v1::complaints_client::ComplaintsClient, profiles::v1::profiles_client::ProfilesClient,
+    routing::v1::routing_client::RoutingClient, scoring::v1::scoring_client::ScoringClient,
+};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+/// The services, in the order in which they are listed everywhere.
+pub const SERVICES: [&str; 4] = ["profiles", "scoring", "routing", "complaints"];
+/// How long a client command waits for one answer, unless it waits for an operation.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer a client takes; the server's own limit.
+const MAX_MESSAGE_BYTES: usize = chassis::server::MAX_MESSAGE_BYTES;
+
+/// An error to be shown to a person.
+#[derive(Debug)]
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    /// What went wrong and what to do next.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl From<chassis::Error> for Error {
+    fn from(error: chassis::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let mut text = match status.code() {
+            // tonic's own word for a connection that did not come about.
+            Code::Unavailable if status.get_details_error_info().is_none() => {
+                "no answer from the server; is it running? Start it with `clientele serve` or `clientele demo`, or name it with \
+                 --server URL"
+                    .to_owned()
+            }
+            _ => status.message().to_owned(),
+        };
+        let details = status.get_error_details();
+        if let Some(bad) = details.bad_request() {
+            for violation in &bad.field_violations {
+                text.push_str(&format!("\n  {}: {}", violation.field, violation.description));
+            }
+        }
+        if let Some(info) = details.error_info() {
+            text.push_str(&format!("\n  ({:?}, {})", status.code(), info.reason));
+        }
+        Self(text)
+    }
+}
+
+/// Shorthand.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The clients of all services.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channels: BTreeMap<&'static str, Channel>,
+}
+
+impl Client {
+    /// Clients for `servers`: one URL for all services, or `NAME=URL` for one of them; later ones win.
+    ///
+    /// # Errors
+    /// A value that is neither.
+    pub fn new(servers: &[String]) -> Result<Self> {
+        let mut urls: BTreeMap<&str, &str> = BTreeMap::new();
+        for server in servers {
+            let named = server.split_once('=').and_then(|(name, url)| Some((*SERVICES.iter().find(|s| **s == name)?, url)));
+            match named {
+                Some((name, url)) => {
+                    urls.insert(name, url);
+                }
+                None => urls.extend(SERVICES.map(|name| (name, server.as_str()))),
+            }
+        }
+        let mut channels = BTreeMap::new();
+        for name in SERVICES {
+            let url = urls.get(name).ok_or_else(|| Error::new(format!("--server: no URL for {name}")))?;
+            channels.insert(name, channel("--server", url, None)?);
+        }
+        Ok(Self { channels })
+    }
+
+    fn channel(&self, name: &'static str) -> Channel {
+        self.channels[name].clone()
+    }
+
+    /// Client of profiles.
+    pub fn profiles(&self) -> ProfilesClient<Channel> {
+        ProfilesClient::new(self.channel("profiles")).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Client of scoring.
+    pub fn scoring(&self) -> ScoringClient<Channel> {
+        ScoringClient::new(self.channel("scoring")).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Client of routing.
+    pub fn routing(&self) -> RoutingClient<Channel> {
+        RoutingClient::new(self.channel("routing")).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Client of complaints.
+    pub fn complaints(&self) -> ComplaintsClient<Channel> {
+        ComplaintsClient::new(self.channel("complaints")).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+}
+
+/// A request with the usual deadline.
+pub fn request<T>(message: T) -> Request<T> {
+    request_within(message, CALL_TIMEOUT)
+}
+
+/// A request with a deadline of its own.
+pub fn request_within<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+/// A request id that is new each time.
+pub fn new_request_id() -> String {
+    chassis::Ids::new(chassis::Clock::system()).next().to_string()
+}
+
+/// Whether the same call may succeed when sent again a little later.
+pub fn is_passing(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::DeadlineExceeded)
+}

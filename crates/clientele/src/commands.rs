@@ -1,0 +1,438 @@
+//! The client commands: each a thin caller of the public API.
+use std::{fs::File, path::Path, time::Duration};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::{civil, tz::TimeZone};
+use proto::{common::v1::ErrorReason, profiles::v1 as profiles, routing::v1 as routing, scoring::v1 as scoring};
+
+use crate::{
+    cli::{PurchasesArgs, Target, shows_progress},
+    client::{Client, Error, Result, new_request_id, request, request_within},
+    import, view,
+};
+
+mod complaint;
+mod watch;
+pub use complaint::{Complaint, complaint, show_complaint};
+pub use watch::{Feed, watch};
+
+/// How long one wait for an operation may take; then its progress is shown and the next begins.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// `import purchases`.
+///
+/// # Errors
+/// A file that cannot be read, or a server that stays away.
+pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
+    let client = args.target.client()?;
+    let stdin = args.file.as_os_str() == "-";
+    let name = if stdin { "stdin".to_owned() } else { file_name(&args.file) };
+    let time_zone = TimeZone::get(&args.time_zone)
+        .map_err(|_| Error::new(format!("--time-zone {}: is no zone such as Europe/Berlin", args.time_zone)))?;
+    let plan = import::Plan {
+        customer: args.customer,
+        time: args.time,
+        amount: args.amount,
+        id: args.id,
+        time_format: args.time_format,
+        time_zone,
+        currency: args.currency,
+        delimiter: args.delimiter,
+        header: !args.no_header,
+        system: args.system,
+        source: args.source.unwrap_or_else(|| token(&name)),
+        rejects: args.rejects.unwrap_or_else(|| {
+            if stdin { "stdin.rejected.csv".into() } else { args.file.with_extension("rejected.csv") }
+        }),
+    };
+    let progress = shows_progress() && !args.target.json;
+    let outcome = if stdin {
+        import::run(&client, &plan, std::io::stdin(), None, progress).await?
+    } else {
+        let file = File::open(&args.file).map_err(|error| Error::new(format!("cannot open {}: {error}", args.file.display())))?;
+        let size = file.metadata().ok().map(|metadata| metadata.len());
+        import::run(&client, &plan, file, size, progress).await?
+    };
+    if args.target.json {
+        view::line(
+            serde_json::json!({
+                "rows": outcome.rows,
+                "recorded": outcome.counts.recorded,
+                "replaced": outcome.counts.replaced,
+                "unchanged": outcome.counts.unchanged,
+                "rejected": outcome.rejected,
+                "rounded": outcome.rounded,
+                "customers": outcome.customers,
+                "created": outcome.created,
+            })
+            .to_string(),
+        );
+    } else {
+        view::line(describe(&outcome));
+        if outcome.rejected > 0 {
+            view::line(format!("The rejected rows stand, with line and reason, in {}", plan.rejects.display()));
+        }
+    }
+    Ok(())
+}
+
+/// What an import did, in one or two sentences.
+pub fn describe(outcome: &import::Outcome) -> String {
+    let n = |count: u64| view::count(i64::try_from(count).unwrap_or(i64::MAX));
+    let c = &outcome.counts;
+    let mut text = format!(
+        "{} rows of {} customers ({} new): {} recorded, {} replaced, {} there already, {} rejected.",
+        n(outcome.rows),
+        n(outcome.customers),
+        n(outcome.created),
+        view::count(c.recorded),
+        view::count(c.replaced),
+        view::count(c.unchanged),
+        n(outcome.rejected),
+    );
+    if outcome.rounded > 0 {
+        text.push_str(&format!(" {} amounts had more digits than the currency and were rounded.", n(outcome.rounded)));
+    }
+    text
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// A file's name as the name of a source: 1 to 64 characters of [A-Za-z0-9._-].
+fn token(name: &str) -> String {
+    let text: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).take(64).collect();
+    if text.is_empty() { "import".to_owned() } else { text }
+}
+
+/// A day written YYYY-MM-DD.
+///
+/// # Errors
+/// Anything else.
+pub fn date(text: &str) -> Result<scoring::Date> {
+    let date: civil::Date =
+        text.parse().map_err(|_| Error::new(format!("--as-of {text}: is not a day such as 1998-06-30")))?;
+    Ok(scoring::Date { year: date.year().into(), month: date.month().into(), day: date.day().into() })
+}
+
+/// `fit`.
+///
+/// # Errors
+/// Data that cannot be fitted; a server that does not answer.
+pub async fn fit(target: &Target, as_of: Option<&str>, trial: bool) -> Result<()> {
+    let client = target.client()?;
+    let message = scoring::FitModelsRequest { request_id: new_request_id(), as_of: as_of.map(date).transpose()?, trial };
+    let operation = client.scoring().fit_models(request(message)).await?.into_inner();
+    let operation = wait(&client, operation, !target.json).await?;
+    if target.json {
+        return view::json("clientele.scoring.v1.Operation", &operation);
+    }
+    if let Some(scoring::operation::Outcome::Fit(fit)) = operation.outcome {
+        view::line(models_table(&fit.models));
+        view::line(fit.choice);
+    }
+    Ok(())
+}
+
+/// `rank`.
+///
+/// # Errors
+/// No model yet; a server that does not answer.
+pub async fn rank(target: &Target, as_of: Option<&str>) -> Result<()> {
+    let client = target.client()?;
+    let message = scoring::RankCustomersRequest { request_id: new_request_id(), as_of: as_of.map(date).transpose()? };
+    let operation = client.scoring().rank_customers(request(message)).await?.into_inner();
+    let operation = wait(&client, operation, !target.json).await?;
+    if target.json {
+        return view::json("clientele.scoring.v1.Operation", &operation);
+    }
+    if let Some(scoring::operation::Outcome::Rank(rank)) = operation.outcome {
+        view::line(format!(
+            "{} customers ranked; {} changed their standing. See `clientele pyramid`.",
+            view::count(rank.customers),
+            view::count(rank.changed)
+        ));
+    }
+    Ok(())
+}
+
+/// Waits for an operation with a progress bar.
+///
+/// # Errors
+/// The operation's own; a server that does not answer.
+pub async fn wait(client: &Client, mut operation: scoring::Operation, progress: bool) -> Result<scoring::Operation> {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("  {msg:<28} {bar:30} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    if !progress || !shows_progress() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let mut scoring = client.scoring();
+    while operation.end_time.is_none() {
+        bar.set_message(operation.phase.clone());
+        bar.set_length(operation.progress_total.unsigned_abs());
+        bar.set_position(operation.progress_done.unsigned_abs());
+        let message = scoring::WaitOperationRequest {
+            operation_id: operation.operation_id.clone(),
+            timeout: Some(prost_types::Duration { seconds: 0, nanos: i32::try_from(WAIT.as_nanos()).unwrap_or(0) }),
+        };
+        operation = scoring.wait_operation(request(message)).await?.into_inner();
+    }
+    bar.finish_and_clear();
+    if let Some(scoring::operation::Outcome::Error(error)) = &operation.outcome {
+        let reason = ErrorReason::try_from(error.reason).unwrap_or_default();
+        return Err(Error::new(format!(
+            "{} ({})",
+            error.message,
+            reason.as_str_name().trim_start_matches("ERROR_REASON_")
+        )));
+    }
+    Ok(operation)
+}
+
+/// `models`.
+///
+/// # Errors
+/// A server that does not answer.
+pub async fn models(target: &Target) -> Result<()> {
+    let mut scoring = target.client()?.scoring();
+    let reply = scoring.list_models(request(scoring::ListModelsRequest::default())).await?.into_inner();
+    if target.json {
+        return view::json("clientele.scoring.v1.ListModelsResponse", &reply);
+    }
+    if reply.models.is_empty() {
+        view::line("No model is fitted yet: run `clientele fit`.");
+    } else {
+        view::line(models_table(&reply.models));
+    }
+    Ok(())
+}
+
+/// Name of a model as the literature writes it.
+pub fn model_name(kind: i32) -> &'static str {
+    match scoring::ModelKind::try_from(kind).unwrap_or_default() {
+        scoring::ModelKind::BgNbd => "BG/NBD",
+        scoring::ModelKind::MbgNbd => "MBG/NBD",
+        scoring::ModelKind::GammaGamma => "Gamma-Gamma",
+        scoring::ModelKind::Unspecified => "–",
+    }
+}
+
+/// Parameters on one line.
+pub fn parameters(model: &scoring::FittedModel) -> String {
+    model.parameters.iter().map(|p| format!("{} {:.3}", p.name, p.value)).collect::<Vec<_>>().join("  ")
+}
+
+fn models_table(models: &[scoring::FittedModel]) -> String {
+    view::table(
+        &["model", "parameters", "log-likelihood", "customers", "purchases to", "in force"],
+        &[2, 3],
+        models.iter().map(|model| {
+            vec![
+                model_name(model.kind).to_owned(),
+                parameters(model),
+                format!("{:.1}", model.log_likelihood),
+                view::count(model.customers),
+                view::day(model.as_of.as_ref()),
+                if model.in_force { "yes" } else { "" }.to_owned(),
+            ]
+        }),
+    )
+}
+
+/// `pyramid`.
+///
+/// # Errors
+/// No ranking yet; a server that does not answer.
+pub async fn pyramid(target: &Target, realised: bool) -> Result<()> {
+    let basis = if realised { scoring::PyramidBasis::Realised } else { scoring::PyramidBasis::Lifetime };
+    let mut scoring = target.client()?.scoring();
+    let message = scoring::GetPyramidRequest { basis: basis.into() };
+    let reply = scoring.get_pyramid(request(message)).await?.into_inner();
+    if target.json {
+        return view::json("clientele.scoring.v1.GetPyramidResponse", &reply);
+    }
+    view::line(pyramid_table(&reply));
+    Ok(())
+}
+
+/// A pyramid as a table.
+pub fn pyramid_table(reply: &scoring::GetPyramidResponse) -> String {
+    let basis = match scoring::PyramidBasis::try_from(reply.basis).unwrap_or_default() {
+        scoring::PyramidBasis::Realised => "realised value so far",
+        _ => "lifetime value (realised and expected)",
+    };
+    let total = reply.tiers.iter().fold(0_i64, |sum, tier| sum.saturating_add(tier.revenue.as_ref().map_or(0, |m| m.minor_units)));
+    let currency = reply.tiers.iter().find_map(|tier| tier.revenue.as_ref()).map(|m| m.currency_code.clone()).unwrap_or_default();
+    let total = proto::common::v1::Money { currency_code: currency, minor_units: total };
+    let table = view::table(
+        &["tier", "customers", "share of revenue", "share of value", "lowest value", "revenue", ""],
+        &[1, 2, 3, 4, 5],
+        reply.tiers.iter().map(|tier| {
+            vec![
+                view::tier(tier.tier),
+                view::count(tier.customers),
+                view::percent(tier.revenue_share),
+                view::percent(tier.profit_share),
+                view::money(tier.lowest_value.as_ref()),
+                view::money(tier.revenue.as_ref()),
+                bar(tier.revenue_share),
+            ]
+        }),
+    );
+    format!(
+        "Pyramid by {basis}, purchases to {}: {} customers, revenue {}\n{table}",
+        view::day(reply.as_of.as_ref()),
+        view::count(reply.customers),
+        view::money(Some(&total))
+    )
+}
+
+/// A share as a bar of at most twenty blocks.
+pub fn bar(share: f64) -> String {
+    let blocks = (share.clamp(0.0, 1.0) * 20.0).round();
+    (0..20).take_while(|block| f64::from(*block) < blocks).map(|_| '█').collect()
+}
+
+/// `customer`.
+///
+/// # Errors
+/// No such customer; a server that does not answer.
+pub async fn customer(target: &Target, id: &str) -> Result<()> {
+    let client = target.client()?;
+    let mut profiles = client.profiles();
+    let customer_id = match external(id) {
+        Some(identity) => {
+            let message = profiles::ResolveIdentityRequest { identity: Some(identity) };
+            profiles.resolve_identity(request(message)).await?.into_inner().customer.unwrap_or_default().customer_id
+        }
+        None => id.to_owned(),
+    };
+    let message = profiles::GetCustomerRequest { customer_id, view: profiles::CustomerView::Full.into() };
+    let reply = profiles.get_customer(request_within(message, Duration::from_secs(5))).await?.into_inner();
+    if target.json {
+        return view::json("clientele.profiles.v1.GetCustomerResponse", &reply);
+    }
+    show_customer(&reply);
+    Ok(())
+}
+
+/// SYSTEM:ID, where it is one.
+fn external(text: &str) -> Option<profiles::ExternalIdentity> {
+    let (system, id) = text.split_once(':')?;
+    Some(profiles::ExternalIdentity { system: system.to_owned(), id: id.to_owned() })
+}
+
+fn show_customer(reply: &profiles::GetCustomerResponse) {
+    let Some(customer) = &reply.customer else { return };
+    let name = match &customer.kind {
+        Some(profiles::customer::Kind::Person(person)) => format!("{} {}", person.given_name, person.family_name),
+        Some(profiles::customer::Kind::Company(company)) => company.name.clone(),
+        None => String::new(),
+    };
+    let name = name.trim();
+    view::line(format!("{} {}", customer.customer_id, if name.is_empty() { "(no name yet)" } else { name }));
+    for identity in &customer.identities {
+        view::line(format!("  known in {} as {}", identity.system, identity.id));
+    }
+    if let Some(score) = &reply.score {
+        view::line(score_table(score));
+        for evidence in &score.evidence {
+            view::line(format!("  {}: {} ({})", evidence.state, evidence.text, evidence.rule));
+        }
+    }
+    for complaint in &reply.complaints {
+        view::line(format!(
+            "  open complaint {}: {}, {}, due {}",
+            complaint.complaint_id,
+            complaint.cause_id,
+            complaint.state.trim_start_matches("COMPLAINT_STATE_").to_lowercase(),
+            view::time(complaint.due_time.as_ref())
+        ));
+    }
+    for part in &reply.missing_parts {
+        let part = profiles::CustomerPart::try_from(*part).unwrap_or_default().as_str_name();
+        view::line(format!("  missing: the {} (its service did not answer)", view::word(part, "CUSTOMER_PART_")));
+    }
+}
+
+fn score_table(score: &scoring::Score) -> String {
+    let standing = score.standing.clone().unwrap_or_default();
+    let mut rows = vec![
+        vec!["relationship".to_owned(), view::relationship(standing.relationship)],
+        vec!["stage".to_owned(), view::stage(standing.stage)],
+        vec!["tier".to_owned(), view::tier(standing.tier)],
+        vec!["code".to_owned(), format!("{}{}", view::code(standing.code), if standing.estimated { " (estimated)" } else { "" })],
+    ];
+    if let Some(summary) = &score.summary {
+        rows.push(vec!["purchase occasions".to_owned(), view::count(summary.occasions)]);
+        let (first, last) = (view::day(summary.first_day.as_ref()), view::day(summary.last_day.as_ref()));
+        rows.push(vec!["first and last".to_owned(), format!("{first} to {last}")]);
+        rows.push(vec!["chance of still buying".to_owned(), view::percent(score.p_alive)]);
+        rows.push(vec!["expected occasions, 52 weeks".to_owned(), format!("{:.2}", score.expected_occasions)]);
+        rows.push(vec!["expected spend an occasion".to_owned(), view::money(score.expected_spend.as_ref())]);
+        rows.push(vec!["realised value".to_owned(), view::money(score.realised_value.as_ref())]);
+        rows.push(vec!["expected value".to_owned(), view::money(score.expected_value.as_ref())]);
+        rows.push(vec!["lifetime value".to_owned(), view::money(score.lifetime_value.as_ref())]);
+    }
+    view::table(&["score", ""], &[], rows)
+}
+
+/// `decide`.
+///
+/// # Errors
+/// An unknown purpose or channel; a server that does not answer.
+pub async fn decide(target: &Target, who: &str, purpose: &str, channel: Option<&str>) -> Result<()> {
+    let name = format!("CONTACT_PURPOSE_{}", purpose.to_uppercase());
+    let purpose = routing::ContactPurpose::from_str_name(&name).ok_or_else(|| {
+        Error::new(format!("--purpose {purpose}: must be inquiry, order, routine, support, complaint or cancel"))
+    })?;
+    let point = |point| routing::decide_request::Who::ContactPoint(routing::ContactPoint { point: Some(point) });
+    let who = if who.starts_with('+') {
+        point(routing::contact_point::Point::Phone(who.to_owned()))
+    } else if who.contains('@') {
+        point(routing::contact_point::Point::Mail(who.to_owned()))
+    } else if let Some(identity) = external(who) {
+        point(routing::contact_point::Point::Identity(identity))
+    } else {
+        routing::decide_request::Who::CustomerId(who.to_owned())
+    };
+    let message = routing::DecideRequest {
+        who: Some(who),
+        arrival_channel_id: channel.unwrap_or_default().to_owned(),
+        purpose: purpose.into(),
+    };
+    let reply = target.client()?.routing().decide(request(message)).await?.into_inner();
+    if target.json {
+        return view::json("clientele.routing.v1.DecideResponse", &reply);
+    }
+    view::line(view::table(&["decision", ""], &[], decision_rows(&reply)));
+    Ok(())
+}
+
+/// A decision as rows of (what, answer).
+pub fn decision_rows(reply: &routing::DecideResponse) -> Vec<Vec<String>> {
+    let standing = reply.standing.clone().unwrap_or_default();
+    let who = if reply.prospect {
+        "not known: a prospect".to_owned()
+    } else {
+        format!("{}, {}, {}", view::tier(standing.tier), view::relationship(standing.relationship), view::stage(standing.stage))
+    };
+    let open = if reply.open { String::new() } else { format!(" (closed; opens {})", view::time(reply.opens_time.as_ref())) };
+    let lines = |texts: Vec<&str>| texts.iter().map(|text| format!("• {text}")).collect::<Vec<_>>().join("\n");
+    vec![
+        vec!["customer".to_owned(), who],
+        vec!["code".to_owned(), view::code(standing.code)],
+        vec!["channel".to_owned(), format!("{}{open}", reply.channel_id)],
+        vec!["queue".to_owned(), reply.queue_id.clone()],
+        vec!["priority".to_owned(), reply.priority.to_string()],
+        vec!["answer within".to_owned(), view::duration(reply.target_answer_time.as_ref())],
+        vec!["done within".to_owned(), view::duration(reply.target_handling_time.as_ref())],
+        vec!["selling".to_owned(), if reply.selling_paused { "paused: a complaint is open" } else { "allowed" }.to_owned()],
+        vec!["say".to_owned(), lines(reply.prompt.iter().map(|line| line.text.as_str()).collect())],
+        vec!["because".to_owned(), lines(reply.reasons.iter().map(|reason| reason.text.as_str()).collect())],
+    ]
+}

@@ -1,0 +1,334 @@
+//! `complaint …`: files and handles complaints.
+use clap::Subcommand;
+use proto::complaints::v1 as complaints;
+
+use crate::{
+    cli::Target,
+    client::{Client, Error, Result, new_request_id, request},
+    view,
+};
+
+/// What to do with complaints.
+#[derive(Debug, Subcommand)]
+pub enum Complaint {
+    /// File one
+    File {
+        /// The customer's id
+        customer: String,
+        /// A cause from `complaint causes`
+        #[arg(long)]
+        cause: String,
+        /// minor, moderate, major or critical
+        #[arg(long, default_value = "moderate")]
+        severity: String,
+        /// In the customer's words
+        #[arg(long)]
+        text: String,
+        /// Send the same id again to be sure that it is filed once
+        #[arg(long)]
+        request_id: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show one with its history
+    Get {
+        /// The complaint's id
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List them, soonest due first
+    List {
+        /// filed, open, waiting, resolved, reopened or closed; may be given many times
+        #[arg(long)]
+        state: Vec<String>,
+        /// Only this owner's
+        #[arg(long)]
+        owner: Option<String>,
+        /// Only this customer's
+        #[arg(long)]
+        customer: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show the tree of causes
+    Causes {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Tell the customer that we have it, and set the owner
+    Acknowledge {
+        /// The complaint's id
+        id: String,
+        /// Who works on it
+        #[arg(long)]
+        owner: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// One level up
+    Escalate {
+        /// The complaint's id
+        id: String,
+        /// Who takes it over
+        #[arg(long, default_value = "")]
+        owner: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Wait for the customer: the clock stands
+    Await {
+        /// The complaint's id
+        id: String,
+        /// What the customer was asked
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// The customer answered: the clock goes on
+    Resume {
+        /// The complaint's id
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Answer the customer
+    Resolve {
+        /// The complaint's id
+        id: String,
+        /// What the customer is told
+        #[arg(long)]
+        answer: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Not solved after all
+    Reopen {
+        /// The complaint's id
+        id: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// The end
+    Close {
+        /// The complaint's id
+        id: String,
+        /// The customer's own word: solved, partly or not-solved
+        #[arg(long)]
+        word: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// What the service answered.
+pub async fn complaint(command: Complaint) -> Result<()> {
+    match command {
+        Complaint::File { customer, cause, severity, text, request_id, target } => {
+            let name = format!("SEVERITY_{}", severity.to_uppercase());
+            let severity = complaints::Severity::from_str_name(&name)
+                .ok_or_else(|| Error::new(format!("--severity {severity}: must be minor, moderate, major or critical")))?;
+            let complaint = complaints::Complaint {
+                customer_id: customer,
+                cause_id: cause,
+                severity: severity.into(),
+                description: text,
+                ..Default::default()
+            };
+            let request_id = request_id.unwrap_or_else(new_request_id);
+            let message = complaints::FileComplaintRequest { request_id, complaint: Some(complaint) };
+            let reply = target.client()?.complaints().file_complaint(request(message)).await?.into_inner();
+            answer(&target, reply.complaint)
+        }
+        Complaint::Get { id, target } => {
+            let message = complaints::GetComplaintRequest { complaint_id: id };
+            let reply = target.client()?.complaints().get_complaint(request(message)).await?.into_inner();
+            if target.json {
+                return view::json("clientele.complaints.v1.GetComplaintResponse", &reply);
+            }
+            answer(&target, reply.complaint)?;
+            let rows = reply.steps.iter().map(|step| {
+                vec![view::time(step.time.as_ref()), step.action.clone(), state(step.state), step.actor_id.clone(), step.note.clone()]
+            });
+            view::line(view::table(&["when", "what", "state", "who", "note"], &[], rows));
+            Ok(())
+        }
+        Complaint::List { state: states, owner, customer, target } => {
+            let states = states
+                .iter()
+                .map(|text| {
+                    complaints::ComplaintState::from_str_name(&format!("COMPLAINT_STATE_{}", text.to_uppercase()))
+                        .map(i32::from)
+                        .ok_or_else(|| {
+                            Error::new(format!("--state {text}: must be filed, open, waiting, resolved, reopened or closed"))
+                        })
+                })
+                .collect::<Result<_>>()?;
+            let message = complaints::ListComplaintsRequest {
+                states,
+                owner_id: owner.unwrap_or_default(),
+                customer_id: customer.unwrap_or_default(),
+                ..Default::default()
+            };
+            let reply = target.client()?.complaints().list_complaints(request(message)).await?.into_inner();
+            if target.json {
+                return view::json("clientele.complaints.v1.ListComplaintsResponse", &reply);
+            }
+            let rows = reply.complaints.iter().map(|one| {
+                vec![
+                    one.complaint_id.clone(),
+                    state(one.state),
+                    view::tier(one.tier),
+                    severity_word(one.severity),
+                    one.cause_id.clone(),
+                    view::time(one.due_time.as_ref()),
+                    one.owner_id.clone(),
+                ]
+            });
+            view::line(view::table(&["complaint", "state", "tier", "severity", "cause", "due", "owner"], &[], rows));
+            Ok(())
+        }
+        Complaint::Causes { target } => {
+            let reply =
+                target.client()?.complaints().list_causes(request(complaints::ListCausesRequest {})).await?.into_inner();
+            if target.json {
+                return view::json("clientele.complaints.v1.ListCausesResponse", &reply);
+            }
+            let rows = reply
+                .causes
+                .iter()
+                .map(|cause| vec![cause.cause_id.clone(), cause.parent_id.clone(), cause.display_name.clone()]);
+            view::line(view::table(&["cause", "below", "name"], &[], rows));
+            Ok(())
+        }
+        Complaint::Acknowledge { id, owner, target } => {
+            let (client, etag) = current(&target, &id).await?;
+            let message = complaints::AcknowledgeComplaintRequest {
+                request_id: new_request_id(),
+                complaint_id: id,
+                etag,
+                owner_id: owner,
+            };
+            let reply = client.complaints().acknowledge_complaint(request(message)).await?.into_inner();
+            answer(&target, reply.complaint)
+        }
+        Complaint::Escalate { id, owner, reason, target } => {
+            let (client, etag) = current(&target, &id).await?;
+            let message = complaints::EscalateComplaintRequest {
+                request_id: new_request_id(),
+                complaint_id: id,
+                etag,
+                owner_id: owner,
+                reason,
+            };
+            let reply = client.complaints().escalate_complaint(request(message)).await?.into_inner();
+            answer(&target, reply.complaint)
+        }
+        Complaint::Await { id, reason, target } => {
+            let (client, etag) = current(&target, &id).await?;
+            let message =
+                complaints::AwaitCustomerRequest { request_id: new_request_id(), complaint_id: id, etag, reason };
+            let reply = client.complaints().await_customer(request(message)).await?.into_inner();
+            answer(&target, reply.complaint)
+        }
+        Complaint::Resume { id, target } => {
+            let (client, etag) = current(&target, &id).await?;
+            let message = complaints::ResumeComplaintRequest { request_id: new_request_id(), complaint_id: id, etag };
+            let reply = client.complaints().resume_complaint(request(message)).await?.into_inner();
+            answer(&target, reply.complaint)
+        }
+        Complaint::Resolve { id, answer: text, target } => {
+            let (client, etag) = current(&target, &id).await?;
+            let message = complaints::ResolveComplaintRequest {
+                request_id: new_request_id(),
+                complaint_id: id,
+                etag,
+                answer: text,
+            };
+            let reply = client.complaints().resolve_complaint(request(message)).await?.into_inner();
+            answer(&target, reply.complaint)
+        }
+        Complaint::Reopen { id, reason, target } => {
+            let (client, etag) = current(&target, &id).await?;
+            let message =
+                complaints::ReopenComplaintRequest { request_id: new_request_id(), complaint_id: id, etag, reason };
+            let reply = client.complaints().reopen_complaint(request(message)).await?.into_inner();
+            answer(&target, reply.complaint)
+        }
+        Complaint::Close { id, word, target } => {
+            let word = match word.as_deref() {
+                None => complaints::CustomerWord::Unspecified,
+                Some(text) => {
+                    let name = format!("CUSTOMER_WORD_{}", text.to_uppercase().replace('-', "_"));
+                    complaints::CustomerWord::from_str_name(&name)
+                        .ok_or_else(|| Error::new(format!("--word {text}: must be solved, partly or not-solved")))?
+                }
+            };
+            let (client, etag) = current(&target, &id).await?;
+            let message = complaints::CloseComplaintRequest {
+                request_id: new_request_id(),
+                complaint_id: id,
+                etag,
+                customer_word: word.into(),
+            };
+            let reply = client.complaints().close_complaint(request(message)).await?.into_inner();
+            answer(&target, reply.complaint)
+        }
+    }
+}
+
+/// The etag as it now is: a person at a terminal acts on the case as it stands.
+async fn current(target: &Target, id: &str) -> Result<(Client, String)> {
+    let client = target.client()?;
+    let message = complaints::GetComplaintRequest { complaint_id: id.to_owned() };
+    let reply = client.complaints().get_complaint(request(message)).await?.into_inner();
+    Ok((client, reply.complaint.unwrap_or_default().etag))
+}
+
+fn answer(target: &Target, complaint: Option<complaints::Complaint>) -> Result<()> {
+    let complaint = complaint.unwrap_or_default();
+    if target.json {
+        return view::json("clientele.complaints.v1.Complaint", &complaint);
+    }
+    view::line(show_complaint(&complaint));
+    Ok(())
+}
+
+fn state(value: i32) -> String {
+    view::word(complaints::ComplaintState::try_from(value).unwrap_or_default().as_str_name(), "COMPLAINT_STATE_")
+}
+
+fn severity_word(value: i32) -> String {
+    view::word(complaints::Severity::try_from(value).unwrap_or_default().as_str_name(), "SEVERITY_")
+}
+
+/// A case as a table.
+pub fn show_complaint(one: &complaints::Complaint) -> String {
+    let due = match &one.due_time {
+        Some(time) => view::time(Some(time)),
+        None => "the clock stands".to_owned(),
+    };
+    let rows = vec![
+        vec!["customer".to_owned(), one.customer_id.clone()],
+        vec!["state".to_owned(), state(one.state)],
+        vec!["cause".to_owned(), one.cause_id.clone()],
+        vec!["severity".to_owned(), severity_word(one.severity)],
+        vec!["tier".to_owned(), view::tier(one.tier)],
+        vec!["due".to_owned(), due],
+        vec!["business time allowed".to_owned(), view::duration(one.allowed.as_ref())],
+        vec!["business time run".to_owned(), view::duration(one.elapsed.as_ref())],
+        vec!["owner".to_owned(), one.owner_id.clone()],
+        vec!["escalation level".to_owned(), one.escalation_level.to_string()],
+    ];
+    view::table(&["complaint", &one.complaint_id], &[], rows)
+}

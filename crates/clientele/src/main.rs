@@ -1,0 +1,9 @@
+//! `clientele`: customer value management as gRPC services.
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    clientele::main()
+}

@@ -1,0 +1,157 @@
+//! Starts services: all in one process by default, or the ones named, one per pod.
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, path::Path};
+
+use chassis::{
+    Clock, Context, Error,
+    peers::Peers,
+    server::{self, Service},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use crate::{client::SERVICES, config::Config};
+
+/// Services that are about to run or running.
+#[derive(Debug)]
+pub struct Running {
+    /// Where they listen.
+    pub address: SocketAddr,
+    /// What they run in.
+    pub context: Context,
+    serving: JoinHandle<chassis::Result<()>>,
+}
+
+impl Running {
+    /// Waits until the services have drained or one could not start.
+    ///
+    /// # Errors
+    /// Why it ended.
+    pub async fn ended(self) -> chassis::Result<()> {
+        self.serving.await.map_err(|error| Error::Internal(format!("the server ended: {error}")))?
+    }
+}
+
+/// Binds, then starts the named services on `clock`; `end` ends them.
+///
+/// # Errors
+/// `Invalid` for an address, a name or a URL that cannot be used.
+pub async fn start(
+    config: Config,
+    clock: Clock,
+    names: &[String],
+    end: impl Future<Output = ()> + Send + 'static,
+) -> chassis::Result<Running> {
+    let names = resolve(names)?;
+    let server_config = server_config(&config);
+    let listener: TcpListener = server::bind(config.server.listen, &server_config).await?;
+    let address = listener.local_addr().map_err(|error| Error::Internal(error.to_string()))?;
+    let context = Context::new(clock, peers(&config, address, &names).await?);
+    let services = names.iter().map(|name| mount(name, &config, &context)).collect::<chassis::Result<Vec<_>>>()?;
+    let serving = tokio::spawn(server::serve(listener, server_config, context.clone(), services, end));
+    Ok(Running { address, context, serving })
+}
+
+fn resolve(names: &[String]) -> chassis::Result<Vec<&'static str>> {
+    if names.is_empty() {
+        return Ok(SERVICES.to_vec());
+    }
+    names
+        .iter()
+        .map(|name| {
+            SERVICES.into_iter().find(|known| known == name).ok_or_else(|| {
+                Error::invalid("SERVICE", format!("{name} is none; there are {}", SERVICES.join(", ")))
+            })
+        })
+        .collect()
+}
+
+fn server_config(config: &Config) -> server::Config {
+    let (cert, key) = (&config.server.tls_cert_file, &config.server.tls_key_file);
+    server::Config {
+        tls: (!cert.as_os_str().is_empty()).then(|| (cert.clone(), key.clone())),
+        insecure: config.server.insecure,
+        drain_delay: std::time::Duration::from_secs(config.server.drain_delay_s),
+    }
+}
+
+/// A peer that is not configured is looked for in this process, through a channel all the same.
+async fn peers(config: &Config, address: SocketAddr, names: &[&'static str]) -> chassis::Result<Peers> {
+    let scheme = if config.server.tls_cert_file.as_os_str().is_empty() { "http" } else { "https" };
+    // An address for listening on all interfaces is none for calling.
+    let own = if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address };
+    let mut urls = BTreeMap::new();
+    for name in SERVICES {
+        let configured = config.peers.get(name).map(String::as_str).unwrap_or_default();
+        if !configured.is_empty() {
+            urls.insert(name.to_owned(), configured.to_owned());
+        } else if names.contains(&name) {
+            urls.insert(name.to_owned(), format!("{scheme}://{own}"));
+        } else {
+            return Err(Error::invalid(
+                format!("peers.{name}"),
+                format!("is not set, and {name} does not run in this process; give its URL"),
+            ));
+        }
+    }
+    let ca_file = &config.server.tls_ca_file;
+    let ca = if ca_file.as_os_str().is_empty() {
+        None
+    } else {
+        Some(tokio::fs::read_to_string(ca_file).await.map_err(|error| {
+            Error::invalid("server.tls_ca_file", format!("cannot read {}: {error}", ca_file.display()))
+        })?)
+    };
+    Peers::connect(&urls, ca.as_deref())
+}
+
+fn mount(name: &str, config: &Config, context: &Context) -> chassis::Result<Service> {
+    let url = |configured: &str| if configured.is_empty() { sqlite_url(&config.data_dir, name) } else { configured.to_owned() };
+    Ok(match name {
+        "profiles" => {
+            let mut own = config.profiles.clone();
+            own.database_url = url(&own.database_url);
+            profiles::service(own, context.clone())
+        }
+        "scoring" => {
+            let mut own = config.scoring.clone();
+            own.database_url = url(&own.database_url);
+            scoring::service(own, context.clone())
+        }
+        "routing" => {
+            let mut own = config.routing.clone();
+            own.database_url = url(&own.database_url);
+            routing::service(own, context.clone())
+        }
+        "complaints" => {
+            let mut own = config.complaints.clone();
+            own.database_url = url(&own.database_url);
+            complaints::service(own, context.clone())
+        }
+        _ => return Err(Error::Internal(format!("no service {name}"))),
+    })
+}
+
+/// The SQLite file of a service in a data folder.
+pub fn sqlite_url(data_dir: &Path, service: &str) -> String {
+    format!("sqlite:{}", data_dir.join(format!("{service}.db")).display())
+}
+
+/// Resolves on SIGTERM or Ctrl-C.
+pub async fn signalled() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
+                }
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C drains"),
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
+}

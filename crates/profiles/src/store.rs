@@ -1,0 +1,449 @@
+//! Every table and query.
+//!
+//! `customer.details` is the encoded record as callers set it: with `name_key`, `identity.id` and the chassis's kept replies and changes, the only
+//! place of personal data.
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write,
+};
+
+use chassis::{Error, Result, Tx, clock::at_micros, db::sql};
+use prost::Message;
+use proto::{profiles::v1 as pb, scoring::v1::Standing};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, Order, QueryFilter,
+    QueryOrder, QuerySelect, QueryTrait, TryGetable, Value,
+    sea_query::{Expr, ExprTrait},
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::customer::{Customer, Details, Identity, Kind, micros};
+
+pub(crate) mod customer {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "customer")]
+    pub(crate) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(crate) customer_id: Uuid,
+        pub(crate) revision: i64,
+        pub(crate) edit: i64,
+        pub(crate) kind: i32,
+        pub(crate) name_key: String,
+        pub(crate) details: Vec<u8>,
+        /// Revision of the standing at scoring; 0 until scoring has spoken of them.
+        pub(crate) standing_revision: i64,
+        pub(crate) relationship: i32,
+        pub(crate) stage: i32,
+        pub(crate) tier: i32,
+        pub(crate) code: i32,
+        pub(crate) estimated: bool,
+        pub(crate) since: Option<i64>,
+        pub(crate) open_complaints: i32,
+        pub(crate) create_time: i64,
+        pub(crate) update_time: i64,
+    }
+
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod identity {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "identity")]
+    pub(crate) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(crate) system: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(crate) id: String,
+        pub(crate) customer_id: Uuid,
+    }
+
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Pairs in one statement, at two parameters each: far below SQLite's 32,766.
+const PAIRS_PER_STATEMENT: usize = 5_000;
+/// Any number, the same for all replicas of this service.
+const IDENTITY_LOCK: i64 = 0x6964_656e_74;
+
+impl customer::Model {
+    fn into_customer(self) -> Result<Customer> {
+        let details = pb::Customer::decode(&*self.details)
+            .map_err(|error| Error::Internal(format!("details of customer {}: {error}", self.customer_id)))?;
+        let standing = (self.standing_revision > 0).then(|| Standing {
+            customer_id: self.customer_id.to_string(),
+            revision: self.standing_revision,
+            relationship: self.relationship,
+            stage: self.stage,
+            tier: self.tier,
+            code: self.code,
+            estimated: self.estimated,
+            since: self.since.map(|since| chassis::clock::to_proto(at_micros(since))),
+        });
+        Ok(Customer {
+            id: self.customer_id,
+            revision: self.revision,
+            edit: self.edit,
+            details: Details::kept(details),
+            standing,
+            open_complaints: self.open_complaints,
+            create_time: at_micros(self.create_time),
+            update_time: at_micros(self.update_time),
+        })
+    }
+}
+
+impl From<&Customer> for customer::ActiveModel {
+    fn from(customer: &Customer) -> Self {
+        let standing = customer.standing.clone().unwrap_or_default();
+        Self {
+            customer_id: Set(customer.id),
+            revision: Set(customer.revision),
+            edit: Set(customer.edit),
+            kind: Set(customer.details.kind().to_proto().into()),
+            name_key: Set(customer.details.name_key()),
+            details: Set(customer.details.as_proto().encode_to_vec()),
+            standing_revision: Set(standing.revision),
+            relationship: Set(standing.relationship),
+            stage: Set(standing.stage),
+            tier: Set(standing.tier),
+            code: Set(standing.code),
+            estimated: Set(standing.estimated),
+            since: Set(standing.since.as_ref().map(micros)),
+            open_complaints: Set(customer.open_complaints),
+            create_time: Set(customer.create_time.as_microsecond()),
+            update_time: Set(customer.update_time.as_microsecond()),
+        }
+    }
+}
+
+fn all(rows: Vec<customer::Model>) -> Result<Vec<Customer>> {
+    rows.into_iter().map(customer::Model::into_customer).collect()
+}
+
+/// One customer.
+pub(crate) async fn get<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Customer> {
+    let row = customer::Entity::find_by_id(id).one(connection).await?;
+    row.ok_or_else(|| Error::not_found("customer", id))?.into_customer()
+}
+
+/// One customer, whom no other transaction changes until this one ends.
+pub(crate) async fn get_for_update(tx: &Tx<'_>, id: Uuid) -> Result<Customer> {
+    let row = customer::Entity::find_by_id(id).lock_exclusive().one(&**tx).await?;
+    row.ok_or_else(|| Error::not_found("customer", id))?.into_customer()
+}
+
+/// Those of the ids that are there, in no order.
+pub(crate) async fn find_many<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<Vec<Customer>> {
+    let ids = ids.iter().copied();
+    all(customer::Entity::find().filter(customer::Column::CustomerId.is_in(ids)).all(connection).await?)
+}
+
+/// The same, locked; in the order of ids, so that two transactions never wait for each other.
+pub(crate) async fn find_many_for_update(tx: &Tx<'_>, ids: HashSet<Uuid>) -> Result<Vec<Customer>> {
+    let select = customer::Entity::find()
+        .filter(customer::Column::CustomerId.is_in(ids))
+        .order_by_asc(customer::Column::CustomerId)
+        .lock_exclusive();
+    all(select.all(&**tx).await?)
+}
+
+/// A page of all customers by id.
+pub(crate) async fn find_page<C: ConnectionTrait>(
+    connection: &C,
+    after: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<Customer>> {
+    let mut select = customer::Entity::find().order_by_asc(customer::Column::CustomerId).limit(limit);
+    if let Some(after) = after {
+        select = select.filter(customer::Column::CustomerId.gt(after));
+    }
+    all(select.all(connection).await?)
+}
+
+/// The customers of identities; those that belong to nobody are not in the map.
+pub(crate) async fn find_owners<C: ConnectionTrait>(
+    connection: &C,
+    identities: &[Identity],
+) -> Result<HashMap<Identity, Uuid>> {
+    let mut owners = HashMap::with_capacity(identities.len());
+    for chunk in identities.chunks(PAIRS_PER_STATEMENT) {
+        let text = format!(
+            "WITH wanted (system, id) AS (VALUES {}) SELECT identity.system, identity.id, identity.customer_id \
+             FROM wanted JOIN identity ON identity.system = wanted.system AND identity.id = wanted.id",
+            rows(chunk.len(), 2)
+        );
+        let values = chunk.iter().flat_map(|identity| [identity.system.clone().into(), identity.id.clone().into()]);
+        for row in connection.query_all_raw(sql(connection, text, values)).await? {
+            let get = |column| String::try_get(&row, "", column).map_err(sea_orm::DbErr::from);
+            let identity = Identity { system: get("system")?, id: get("id")? };
+            owners.insert(identity, Uuid::try_get(&row, "", "customer_id").map_err(sea_orm::DbErr::from)?);
+        }
+    }
+    Ok(owners)
+}
+
+/// Lets one transaction at a time give identities to customers, so that concurrent imports wait for each other instead of losing the same race
+/// again and again. The unique key still decides; SQLite has one writer anyway.
+pub(crate) async fn lock_identities(tx: &Tx<'_>) -> Result<()> {
+    if tx.get_database_backend() == DatabaseBackend::Postgres {
+        tx.execute_raw(sql(&**tx, "SELECT pg_advisory_xact_lock($1)", [IDENTITY_LOCK.into()])).await?;
+    }
+    Ok(())
+}
+
+/// Writes new customers and their identities. At most 1,000: sixteen parameters each.
+pub(crate) async fn insert(tx: &Tx<'_>, customers: &[Customer]) -> Result<()> {
+    if customers.is_empty() {
+        return Ok(());
+    }
+    let rows = customers.iter().map(customer::ActiveModel::from);
+    customer::Entity::insert_many(rows).exec_without_returning(&**tx).await?;
+    let identities = customers.iter().flat_map(|customer| {
+        customer.details.identities().into_iter().map(|identity| (identity, customer.id)).collect::<Vec<_>>()
+    });
+    insert_identities(tx, identities.collect()).await
+}
+
+async fn insert_identities(tx: &Tx<'_>, identities: Vec<(Identity, Uuid)>) -> Result<()> {
+    for chunk in identities.chunks(PAIRS_PER_STATEMENT) {
+        let rows = chunk.iter().map(|(identity, customer_id)| identity::ActiveModel {
+            system: Set(identity.system.clone()),
+            id: Set(identity.id.clone()),
+            customer_id: Set(*customer_id),
+        });
+        identity::Entity::insert_many(rows).exec_without_returning(&**tx).await?;
+    }
+    Ok(())
+}
+
+/// Writes a changed customer.
+pub(crate) async fn update(tx: &Tx<'_>, customer: &Customer) -> Result<()> {
+    customer::Entity::update(customer::ActiveModel::from(customer)).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// Takes identities from a customer and gives others.
+pub(crate) async fn move_identities(
+    tx: &Tx<'_>,
+    customer_id: Uuid,
+    removed: &[Identity],
+    added: Vec<Identity>,
+) -> Result<()> {
+    if !removed.is_empty() {
+        let gone = removed.iter().fold(Condition::any(), |any, gone| {
+            any.add(identity::Column::System.eq(&gone.system).and(identity::Column::Id.eq(&gone.id)))
+        });
+        identity::Entity::delete_many()
+            .filter(identity::Column::CustomerId.eq(customer_id))
+            .filter(gone)
+            .exec(&**tx)
+            .await?;
+    }
+    insert_identities(tx, added.into_iter().map(|identity| (identity, customer_id)).collect()).await
+}
+
+/// Writes what was followed of many customers, in one statement.
+pub(crate) async fn update_followed(tx: &Tx<'_>, customers: &[Customer]) -> Result<()> {
+    if customers.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "WITH news (customer_id, revision, update_time, standing_revision, relationship, stage, tier, code, estimated, since, \
+         open_complaints) AS (VALUES {}) UPDATE customer SET revision = news.revision, update_time = news.update_time, \
+         standing_revision = news.standing_revision, relationship = news.relationship, stage = news.stage, tier = news.tier, \
+         code = news.code, estimated = news.estimated, since = news.since, open_complaints = news.open_complaints \
+         FROM news WHERE customer.customer_id = news.customer_id",
+        rows(customers.len(), 11)
+    );
+    let values = customers.iter().flat_map(|customer| -> [Value; 11] {
+        let standing = customer.standing.clone().unwrap_or_default();
+        [
+            customer.id.into(),
+            customer.revision.into(),
+            customer.update_time.as_microsecond().into(),
+            standing.revision.into(),
+            standing.relationship.into(),
+            standing.stage.into(),
+            standing.tier.into(),
+            standing.code.into(),
+            standing.estimated.into(),
+            standing.since.as_ref().map(micros).into(),
+            customer.open_complaints.into(),
+        ]
+    });
+    tx.execute_raw(sql(&**tx, text, values)).await?;
+    Ok(())
+}
+
+/// What is kept of a complaint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Complaint {
+    pub(crate) id: Uuid,
+    pub(crate) customer_id: Uuid,
+    pub(crate) revision: i64,
+    pub(crate) open: bool,
+}
+
+/// Keeps the newest of each complaint. No id may come twice in one call.
+pub(crate) async fn upsert_complaints(tx: &Tx<'_>, complaints: &[Complaint]) -> Result<()> {
+    if complaints.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "INSERT INTO complaint (complaint_id, customer_id, revision, open) VALUES {} ON CONFLICT (complaint_id) DO UPDATE SET \
+         customer_id = excluded.customer_id, revision = excluded.revision, open = excluded.open \
+         WHERE complaint.revision < excluded.revision",
+        rows(complaints.len(), 4)
+    );
+    let values = complaints.iter().flat_map(|complaint| -> [Value; 4] {
+        [complaint.id.into(), complaint.customer_id.into(), complaint.revision.into(), complaint.open.into()]
+    });
+    tx.execute_raw(sql(&**tx, text, values)).await?;
+    Ok(())
+}
+
+/// Open complaints of each customer that has any.
+pub(crate) async fn count_open_complaints(tx: &Tx<'_>, customers: &[Customer]) -> Result<HashMap<Uuid, i32>> {
+    if customers.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let wanted: Vec<String> = (1..=customers.len()).map(|index| format!("${index}")).collect();
+    let text = format!(
+        "SELECT customer_id, COUNT(*) AS open_complaints FROM complaint WHERE open AND customer_id IN ({}) GROUP BY customer_id",
+        wanted.join(",")
+    );
+    let values = customers.iter().map(|customer| customer.id.into());
+    let mut counts = HashMap::new();
+    for row in tx.query_all_raw(sql(&**tx, text, values)).await? {
+        let id = Uuid::try_get(&row, "", "customer_id").map_err(sea_orm::DbErr::from)?;
+        let count = i64::try_get(&row, "", "open_complaints").map_err(sea_orm::DbErr::from)?;
+        counts.insert(id, i32::try_from(count).unwrap_or(i32::MAX));
+    }
+    Ok(counts)
+}
+
+/// Which customers a list shows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) kind: Option<Kind>,
+    pub(crate) codes: Vec<i32>,
+    pub(crate) tiers: Vec<i32>,
+    pub(crate) stages: Vec<i32>,
+    pub(crate) relationships: Vec<i32>,
+    /// As [`crate::customer::name_key`] has it.
+    pub(crate) name_prefix: String,
+    pub(crate) system: Option<String>,
+    pub(crate) with_open_complaints: bool,
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    Oldest,
+    Newest,
+    Name,
+}
+
+/// Where a page ends: what it is ordered by, and the id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Last {
+    Time(i64, u128),
+    Name(String, u128),
+}
+
+impl Last {
+    pub(crate) fn of(sort: Sort, customer: &Customer) -> Self {
+        match sort {
+            Sort::Oldest | Sort::Newest => Self::Time(customer.create_time.as_microsecond(), customer.id.as_u128()),
+            Sort::Name => Self::Name(customer.details.name_key(), customer.id.as_u128()),
+        }
+    }
+}
+
+/// A page of a list.
+pub(crate) async fn list<C: ConnectionTrait>(
+    connection: &C,
+    filter: &Filter,
+    sort: Sort,
+    after: Option<&Last>,
+    limit: u64,
+) -> Result<Vec<Customer>> {
+    use customer::Column;
+    let mut select = customer::Entity::find().limit(limit);
+    if let Some(kind) = filter.kind {
+        select = select.filter(Column::Kind.eq(i32::from(kind.to_proto())));
+    }
+    let states = [
+        (Column::Code, &filter.codes),
+        (Column::Tier, &filter.tiers),
+        (Column::Stage, &filter.stages),
+        (Column::Relationship, &filter.relationships),
+    ];
+    for (column, wanted) in states {
+        if !wanted.is_empty() {
+            select = select.filter(column.is_in(wanted.iter().copied()));
+        }
+    }
+    if !filter.name_prefix.is_empty() {
+        // A range of the index. The last character there is stands after every name with this beginning.
+        select = select
+            .filter(Column::NameKey.gte(&filter.name_prefix))
+            .filter(Column::NameKey.lt(format!("{}\u{10FFFF}", filter.name_prefix)));
+    }
+    if let Some(system) = &filter.system {
+        // Asked per row of the page: a list of all customers of a system could be long.
+        let known = identity::Entity::find()
+            .select_only()
+            .column(identity::Column::Id)
+            .filter(identity::Column::System.eq(system))
+            .filter(Expr::col(identity::Column::CustomerId.as_column_ref()).equals(Column::CustomerId.as_column_ref()))
+            .into_query();
+        select = select.filter(Expr::exists(known));
+    }
+    if filter.with_open_complaints {
+        select = select.filter(Column::OpenComplaints.gt(0));
+    }
+    let (column, order) = match sort {
+        Sort::Oldest => (Column::CreateTime, Order::Asc),
+        Sort::Newest => (Column::CreateTime, Order::Desc),
+        Sort::Name => (Column::NameKey, Order::Asc),
+    };
+    if let Some(after) = after {
+        let (value, id): (Value, u128) = match after {
+            Last::Time(time, id) => ((*time).into(), *id),
+            Last::Name(name, id) => (name.clone().into(), *id),
+        };
+        let here = Expr::tuple([Expr::col(column), Expr::col(Column::CustomerId)]);
+        let there = Expr::tuple([Expr::val(value), Expr::val(Uuid::from_u128(id))]);
+        select = select.filter(if sort == Sort::Newest { here.lt(there) } else { here.gt(there) });
+    }
+    all(select.order_by(column, order.clone()).order_by(Column::CustomerId, order).all(connection).await?)
+}
+
+/// `($1,$2),($3,$4)…`: so many rows of so many parameters.
+fn rows(count: usize, columns: usize) -> String {
+    let mut text = String::with_capacity(count * columns * 6);
+    for row in 0..count {
+        for column in 0..columns {
+            let before = match (row, column) {
+                (0, 0) => "(",
+                (_, 0) => "),(",
+                _ => ",",
+            };
+            let _ = write!(text, "{before}${}", row * columns + column + 1);
+        }
+    }
+    text.push(')');
+    text
+}

@@ -1,0 +1,259 @@
+//! Scripted peers: a log that can be followed, and answers that a test chooses.
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use chassis::{Context, Service};
+use futures::{Stream, StreamExt, stream};
+use proto::{
+    common::v1::{FeedMark, FeedPosition},
+    complaints::v1 as cpb,
+    scoring::v1 as spb,
+};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming, server::NamedService, service::Routes};
+
+/// A feed of everything that was pushed; cursors are counts. Without a cursor the log so far comes as the snapshot.
+#[derive(Debug)]
+pub(crate) struct Log<M>(Arc<watch::Sender<Vec<M>>>);
+
+impl<M> Clone for Log<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M> Default for Log<M> {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Vec::new())))
+    }
+}
+
+type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl<M: Clone + Send + Sync + 'static> Log<M> {
+    pub(crate) fn push(&self, message: M) {
+        self.0.send_modify(|log| log.push(message));
+    }
+
+    fn watch<R: Send + 'static>(
+        &self,
+        cursor: &str,
+        context: &Context,
+        reply: fn(FeedPosition, Option<M>) -> R,
+    ) -> Boxed<R> {
+        let at = |sequence: usize, cursor: bool| FeedPosition {
+            cursor: if cursor { sequence.to_string() } else { String::new() },
+            sequence: sequence as i64,
+            ..Default::default()
+        };
+        let (snapshot, next) = if cursor.is_empty() {
+            let log = self.0.borrow().clone();
+            let next = log.len();
+            let mut items: Vec<_> = log.into_iter().map(|message| reply(at(next, false), Some(message))).collect();
+            items.push(reply(at(next, true), None));
+            (items, next)
+        } else {
+            (Vec::new(), cursor.parse().unwrap())
+        };
+        let live = stream::unfold((self.0.subscribe(), next), move |(mut log, next)| async move {
+            let message = log.wait_for(|log| log.len() > next).await.ok()?[next].clone();
+            Some((reply(at(next + 1, true), Some(message)), (log, next + 1)))
+        });
+        let end = context.shutdown.clone().cancelled_owned();
+        stream::iter(snapshot).chain(live).take_until(end).map(Ok).boxed()
+    }
+}
+
+/// How a peer answers when it is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Mood {
+    #[default]
+    Answers,
+    KnowsNothing,
+    Fails,
+    Hangs,
+}
+
+impl Mood {
+    async fn reply<R>(self, reply: R) -> Result<Response<R>, Status> {
+        match self {
+            Self::Answers => Ok(Response::new(reply)),
+            Self::KnowsNothing => Err(Status::not_found("customer not found")),
+            Self::Fails => Err(Status::unavailable("down")),
+            Self::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeScoring {
+    pub(crate) log: Log<spb::ScoreChange>,
+    pub(crate) mood: Arc<Mutex<Mood>>,
+    context: Option<Context>,
+}
+
+impl FakeScoring {
+    pub(crate) fn service(mut self, context: &Context) -> Service {
+        self.context = Some(context.clone());
+        Service {
+            name: "scoring",
+            grpc_name: <spb::scoring_server::ScoringServer<Self> as NamedService>::NAME,
+            start: Box::pin(async move { Ok(Routes::new(spb::scoring_server::ScoringServer::new(self))) }),
+        }
+    }
+
+    /// A standing with a revision; what else it says follows from the tier.
+    pub(crate) fn say(&self, customer_id: &str, revision: i64, tier: spb::Tier) {
+        let standing = spb::Standing {
+            customer_id: customer_id.to_owned(),
+            revision,
+            relationship: spb::Relationship::Repeat.into(),
+            stage: spb::LifeCycleStage::Maturity.into(),
+            tier: tier.into(),
+            code: spb::CustomerCode::B.into(),
+            estimated: false,
+            since: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5_000 }),
+        };
+        self.log.push(spb::ScoreChange { standing: Some(standing), previous: None, cause: 1 });
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeComplaints {
+    pub(crate) log: Log<cpb::ComplaintChange>,
+    pub(crate) mood: Arc<Mutex<Mood>>,
+    pub(crate) asked: Arc<Mutex<Vec<cpb::ListComplaintsRequest>>>,
+    context: Option<Context>,
+}
+
+impl FakeComplaints {
+    pub(crate) fn service(mut self, context: &Context) -> Service {
+        self.context = Some(context.clone());
+        Service {
+            name: "complaints",
+            grpc_name: <cpb::complaints_server::ComplaintsServer<Self> as NamedService>::NAME,
+            start: Box::pin(async move { Ok(Routes::new(cpb::complaints_server::ComplaintsServer::new(self))) }),
+        }
+    }
+
+    pub(crate) fn say(&self, complaint_id: u128, customer_id: &str, revision: i64, state: cpb::ComplaintState) {
+        let complaint = cpb::Complaint {
+            complaint_id: uuid::Uuid::from_u128(complaint_id).to_string(),
+            customer_id: customer_id.to_owned(),
+            revision,
+            state: state.into(),
+            ..Default::default()
+        };
+        // The figure is wrong on purpose: the service counts for itself.
+        self.log.push(cpb::ComplaintChange { complaint: Some(complaint), open_complaints: 99 });
+    }
+}
+
+macro_rules! not_played {
+    ($($name:ident: $request:ty => $response:ty),* $(,)?) => {
+        // As the attribute on the trait's block writes it, which does not see into macros.
+        $(fn $name<'s, 'a>(
+            &'s self,
+            _: Request<$request>,
+        ) -> Pin<Box<dyn Future<Output = Result<Response<$response>, Status>> + Send + 'a>>
+        where
+            's: 'a,
+            Self: 'a,
+        {
+            Box::pin(async { Err(Status::unimplemented("not played")) })
+        })*
+    };
+}
+
+#[tonic::async_trait]
+impl spb::scoring_server::Scoring for FakeScoring {
+    type WatchScoresStream = Boxed<spb::WatchScoresResponse>;
+
+    async fn watch_scores(
+        &self,
+        request: Request<spb::WatchScoresRequest>,
+    ) -> Result<Response<Self::WatchScoresStream>, Status> {
+        use spb::watch_scores_response::Event;
+        let stream = self.log.watch(&request.get_ref().cursor, self.context.as_ref().unwrap(), |position, change| {
+            let event = change.map_or(Event::Mark(FeedMark::SnapshotComplete.into()), Event::Change);
+            spb::WatchScoresResponse { position: Some(position), event: Some(event) }
+        });
+        Ok(Response::new(stream))
+    }
+
+    async fn get_score(
+        &self,
+        request: Request<spb::GetScoreRequest>,
+    ) -> Result<Response<spb::GetScoreResponse>, Status> {
+        let mood = *self.mood.lock().unwrap();
+        let standing = spb::Standing { customer_id: request.into_inner().customer_id, ..Default::default() };
+        let score = spb::Score { standing: Some(standing), p_alive: 0.5, ..Default::default() };
+        mood.reply(spb::GetScoreResponse { score: Some(score) }).await
+    }
+
+    not_played! {
+        record_purchases: spb::RecordPurchasesRequest => spb::RecordPurchasesResponse,
+        stream_purchases: Streaming<spb::StreamPurchasesRequest> => spb::StreamPurchasesResponse,
+        list_purchases: spb::ListPurchasesRequest => spb::ListPurchasesResponse,
+        fit_models: spb::FitModelsRequest => spb::Operation,
+        rank_customers: spb::RankCustomersRequest => spb::Operation,
+        get_operation: spb::GetOperationRequest => spb::Operation,
+        list_operations: spb::ListOperationsRequest => spb::ListOperationsResponse,
+        wait_operation: spb::WaitOperationRequest => spb::Operation,
+        list_models: spb::ListModelsRequest => spb::ListModelsResponse,
+        batch_get_scores: spb::BatchGetScoresRequest => spb::BatchGetScoresResponse,
+        get_pyramid: spb::GetPyramidRequest => spb::GetPyramidResponse,
+        get_standing_counts: spb::GetStandingCountsRequest => spb::GetStandingCountsResponse,
+    }
+}
+
+#[tonic::async_trait]
+impl cpb::complaints_server::Complaints for FakeComplaints {
+    type WatchComplaintsStream = Boxed<cpb::WatchComplaintsResponse>;
+
+    async fn watch_complaints(
+        &self,
+        request: Request<cpb::WatchComplaintsRequest>,
+    ) -> Result<Response<Self::WatchComplaintsStream>, Status> {
+        use cpb::watch_complaints_response::Event;
+        let stream = self.log.watch(&request.get_ref().cursor, self.context.as_ref().unwrap(), |position, change| {
+            let event = change.map_or(Event::Mark(FeedMark::SnapshotComplete.into()), Event::Change);
+            cpb::WatchComplaintsResponse { position: Some(position), event: Some(event) }
+        });
+        Ok(Response::new(stream))
+    }
+
+    async fn list_complaints(
+        &self,
+        request: Request<cpb::ListComplaintsRequest>,
+    ) -> Result<Response<cpb::ListComplaintsResponse>, Status> {
+        let mood = *self.mood.lock().unwrap();
+        self.asked.lock().unwrap().push(request.into_inner());
+        let complaint = cpb::Complaint {
+            complaint_id: uuid::Uuid::from_u128(7).to_string(),
+            cause_id: "delivery".into(),
+            state: cpb::ComplaintState::Waiting.into(),
+            due_time: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+            description: "words of the customer".into(),
+            ..Default::default()
+        };
+        let reply = cpb::ListComplaintsResponse { complaints: vec![complaint], next_page_token: String::new() };
+        mood.reply(reply).await
+    }
+
+    not_played! {
+        file_complaint: cpb::FileComplaintRequest => cpb::FileComplaintResponse,
+        get_complaint: cpb::GetComplaintRequest => cpb::GetComplaintResponse,
+        acknowledge_complaint: cpb::AcknowledgeComplaintRequest => cpb::AcknowledgeComplaintResponse,
+        escalate_complaint: cpb::EscalateComplaintRequest => cpb::EscalateComplaintResponse,
+        await_customer: cpb::AwaitCustomerRequest => cpb::AwaitCustomerResponse,
+        resume_complaint: cpb::ResumeComplaintRequest => cpb::ResumeComplaintResponse,
+        resolve_complaint: cpb::ResolveComplaintRequest => cpb::ResolveComplaintResponse,
+        reopen_complaint: cpb::ReopenComplaintRequest => cpb::ReopenComplaintResponse,
+        close_complaint: cpb::CloseComplaintRequest => cpb::CloseComplaintResponse,
+        list_causes: cpb::ListCausesRequest => cpb::ListCausesResponse,
+        create_cause: cpb::CreateCauseRequest => cpb::CreateCauseResponse,
+    }
+}

@@ -1,0 +1,443 @@
+//! What `Decide` reads: every customer's standing, contact points and open complaints, and all channels and queues, in memory.
+//!
+//! Every replica keeps its view by watching its *own* database's feed. Whatever writes a projection, a channel or a queue publishes the change in
+//! the same transaction; so a view is never behind its database by more than it takes to read the change, on the replica that
+//! follows the peers and on any other.
+//!
+//! Readers take no lock. There is one writer, the task that reads the feed.
+use std::{collections::HashSet, pin::Pin, sync::Arc, time::Duration};
+
+use arc_swap::{ArcSwap, Guard};
+use chassis::{
+    Context, Db, Error, Result,
+    clock::at_micros,
+    feed::{self, Entry, Event, Source},
+    parse::Check,
+};
+use futures::{Stream, StreamExt};
+use jiff::{Timestamp, tz::TimeZone};
+use papaya::HashMap;
+use proto::{common::v1::FeedMark, routing::v1 as pb, scoring::v1 as scoring};
+use uuid::Uuid;
+
+use crate::{
+    channel::Channel,
+    decide::{Caller, Standing},
+    point::{self, Point},
+    queue::Queue,
+    setup::{Moment, Setup},
+    store,
+};
+
+/// Pause before the feed of our own database is opened again after it broke.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A change of the view, as it goes through the database's feed. Internal: no other service reads it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Change {
+    /// What changed.
+    #[prost(oneof = "Part", tags = "1, 2")]
+    pub part: Option<Part>,
+}
+
+/// What changed.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Part {
+    /// Channels or queues: all of them as they are now.
+    #[prost(message, tag = "1")]
+    Setup(SetupMessage),
+    /// A customer.
+    #[prost(message, tag = "2")]
+    Customer(CustomerMessage),
+}
+
+/// All channels and queues.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetupMessage {
+    /// All channels.
+    #[prost(message, repeated, tag = "1")]
+    pub channels: Vec<pb::Channel>,
+    /// All queues.
+    #[prost(message, repeated, tag = "2")]
+    pub queues: Vec<pb::Queue>,
+}
+
+/// What is known of a customer; what is absent stays as it is, unless `whole`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CustomerMessage {
+    /// The customer.
+    #[prost(bytes = "vec", tag = "1")]
+    pub customer_id: Vec<u8>,
+    /// Where they stand.
+    #[prost(message, optional, tag = "2")]
+    pub standing: Option<scoring::Standing>,
+    /// Hashes of all contact points.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub points: Option<Vec<u8>>,
+    /// Complaints that are not settled.
+    #[prost(uint32, optional, tag = "4")]
+    pub open_complaints: Option<u32>,
+    /// An item of a snapshot: what is absent is not there.
+    #[prost(bool, tag = "5")]
+    pub whole: bool,
+}
+
+impl From<&scoring::Standing> for Standing {
+    fn from(from: &scoring::Standing) -> Self {
+        let since = from
+            .since
+            .as_ref()
+            .map_or(0, |time| time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000));
+        Self {
+            revision: from.revision,
+            relationship: from.relationship(),
+            stage: from.stage(),
+            tier: from.tier(),
+            code: from.code(),
+            estimated: from.estimated,
+            since,
+        }
+    }
+}
+
+impl Standing {
+    /// As scoring announced it.
+    pub fn to_proto(self, customer_id: String) -> scoring::Standing {
+        scoring::Standing {
+            customer_id,
+            revision: self.revision,
+            relationship: self.relationship.into(),
+            stage: self.stage.into(),
+            tier: self.tier.into(),
+            code: self.code.into(),
+            estimated: self.estimated,
+            since: (self.since != 0).then(|| chassis::clock::to_proto(at_micros(self.since))),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Customer {
+    standing: Option<Standing>,
+    open_complaints: u32,
+    points: Box<[Point]>,
+}
+
+/// Whose contact point it is, oldest record first. Nearly always one customer's, and then nothing is allocated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owners {
+    One(Uuid),
+    Several(Box<[Uuid]>),
+}
+
+impl Owners {
+    fn as_slice(&self) -> &[Uuid] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Several(several) => several,
+        }
+    }
+
+    fn of(owners: Vec<Uuid>) -> Option<Self> {
+        match *owners {
+            [] => None,
+            [one] => Some(Self::One(one)),
+            _ => Some(Self::Several(owners.into())),
+        }
+    }
+}
+
+/// Channels and queues, and which of them are open.
+#[derive(Debug)]
+pub struct Current {
+    /// Channels and queues.
+    pub setup: Arc<Setup>,
+    /// Which are open.
+    pub moment: Moment,
+}
+
+/// The view. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct View(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    customers: HashMap<Uuid, Customer>,
+    points: HashMap<Point, Owners>,
+    current: ArcSwap<Current>,
+    zone: TimeZone,
+}
+
+impl View {
+    /// Reads everything, then goes on reading in the background until the service drains.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub(crate) async fn start(context: &Context, db: &Db, zone: TimeZone) -> Result<Self> {
+        let view = Self::empty(zone, context.clock.now());
+        let source = Source {
+            db: db.clone(),
+            topic: store::VIEW,
+            snapshot: store::view_snapshot,
+            shutdown: context.shutdown.clone(),
+        };
+        let mut keeper =
+            Keeper { view: view.clone(), context: context.clone(), source, cursor: String::new(), seen: None };
+        let mut stream = keeper.open().await?;
+        while keeper.seen.is_some() {
+            let entry = stream.next().await.ok_or(Error::NotServing("this replica"))??;
+            keeper.apply(entry);
+        }
+        context.spawn("view", keeper.run(stream));
+        Ok(view)
+    }
+
+    fn empty(zone: TimeZone, now: Timestamp) -> Self {
+        let setup = Arc::new(Setup::new(Vec::new(), Vec::new(), zone.clone()));
+        let moment = setup.moment(now);
+        let current = ArcSwap::from_pointee(Current { setup, moment });
+        Self(Arc::new(Inner { customers: HashMap::new(), points: HashMap::new(), current, zone }))
+    }
+
+    /// Channels and queues as they are at `now`.
+    pub fn current(&self, now: Timestamp) -> Guard<Arc<Current>> {
+        let mut current = self.0.current.load();
+        while !current.moment.holds(now) {
+            let setup = Arc::clone(&current.setup);
+            let moment = setup.moment(now);
+            // Whoever was faster may have put another setup there, which must not be lost.
+            self.0.current.compare_and_swap(&*current, Arc::new(Current { setup, moment }));
+            let next = self.0.current.load();
+            if Arc::ptr_eq(&next, &current) {
+                break;
+            }
+            current = next;
+        }
+        current
+    }
+
+    /// Whose contact point it is: the oldest record's, and whether there are others.
+    pub fn find(&self, point: Point) -> Option<(Uuid, bool)> {
+        let points = self.0.points.pin();
+        let owners = points.get(&point)?.as_slice();
+        Some((*owners.first()?, owners.len() > 1))
+    }
+
+    /// What is known of a customer.
+    pub fn caller(&self, customer_id: Uuid) -> Option<Caller> {
+        let customers = self.0.customers.pin();
+        let customer = customers.get(&customer_id)?;
+        Some(Caller {
+            known: true,
+            shared: false,
+            standing: customer.standing,
+            open_complaints: customer.open_complaints,
+        })
+    }
+
+    fn set_setup(&self, message: &SetupMessage, now: Timestamp) {
+        // What stands in our own database was checked when it came in.
+        let mut check = Check::new();
+        let currency = |channel: &pb::Channel| {
+            channel.cost_per_contact.as_ref().map(|cost| cost.currency_code.clone()).unwrap_or_default()
+        };
+        let channels = message.channels.iter().map(|from| Channel::parse(&mut check, from, &currency(from))).collect();
+        let queues = message.queues.iter().map(|from| Queue::parse(&mut check, from)).collect();
+        if let Err(error) = check.done() {
+            tracing::error!(%error, "a stored channel or queue is malformed");
+        }
+        let setup = Arc::new(Setup::new(channels, queues, self.0.zone.clone()));
+        let moment = setup.moment(now);
+        self.0.current.store(Arc::new(Current { setup, moment }));
+    }
+
+    fn set_customer(&self, id: Uuid, message: CustomerMessage) {
+        let customers = self.0.customers.pin();
+        let before = customers.get(&id).cloned().unwrap_or_default();
+        let mut customer = if message.whole { Customer::default() } else { before.clone() };
+        if let Some(standing) = &message.standing {
+            customer.standing = Some(standing.into());
+        }
+        if let Some(points) = message.points {
+            customer.points = point::from_bytes(&points).into();
+        }
+        if let Some(open) = message.open_complaints {
+            customer.open_complaints = open;
+        }
+        let after = customer.points.clone();
+        // Before its points lead to it.
+        customers.insert(id, customer);
+        self.move_points(id, &before.points, &after);
+    }
+
+    fn forget_customer(&self, id: Uuid) {
+        let customers = self.0.customers.pin();
+        if let Some(customer) = customers.get(&id) {
+            self.move_points(id, &customer.points, &[]);
+        }
+        customers.remove(&id);
+    }
+
+    fn move_points(&self, id: Uuid, before: &[Point], after: &[Point]) {
+        let points = self.0.points.pin();
+        let owners = |point: &Point| points.get(point).map_or(Vec::new(), |owners| owners.as_slice().to_vec());
+        for point in after.iter().filter(|point| !before.contains(point)) {
+            let mut owners = owners(point);
+            if let Err(at) = owners.binary_search(&id) {
+                owners.insert(at, id);
+            }
+            if let Some(owners) = Owners::of(owners) {
+                points.insert(*point, owners);
+            }
+        }
+        for point in before.iter().filter(|point| !after.contains(point)) {
+            let mut owners = owners(point);
+            owners.retain(|owner| *owner != id);
+            match Owners::of(owners) {
+                Some(owners) => points.insert(*point, owners),
+                None => points.remove(point),
+            };
+        }
+    }
+}
+
+type Changes = Pin<Box<dyn Stream<Item = Result<Entry<Change>>> + Send>>;
+
+/// The one writer of a view.
+struct Keeper {
+    view: View,
+    context: Context,
+    source: Source<Change>,
+    cursor: String,
+    /// While a snapshot is being read: the customers in it. All others are gone after it.
+    seen: Option<HashSet<Uuid>>,
+}
+
+impl Keeper {
+    async fn open(&mut self) -> Result<Changes> {
+        if self.cursor.is_empty() {
+            self.seen = Some(HashSet::new());
+        }
+        Ok(Box::pin(feed::watch(self.source.clone(), &self.cursor, false).await?))
+    }
+
+    async fn run(mut self, mut stream: Changes) {
+        loop {
+            let error = match stream.next().await {
+                Some(Ok(entry)) => {
+                    self.apply(entry);
+                    continue;
+                }
+                Some(Err(error)) => error,
+                None => Error::NotServing("this replica"),
+            };
+            stream = match self.reopen(error).await {
+                Some(stream) => stream,
+                None => return,
+            };
+        }
+    }
+
+    /// Until it works again, decisions are made from what was last known. None when the service drains.
+    async fn reopen(&mut self, mut error: Error) -> Option<Changes> {
+        loop {
+            if self.context.shutdown.is_cancelled() {
+                return None;
+            }
+            tracing::warn!(?error, "the view's feed broke; opening it again");
+            if matches!(error, Error::CursorTooOld | Error::CursorUnknown) {
+                self.cursor.clear();
+            }
+            tokio::select! {
+                () = self.context.shutdown.cancelled() => return None,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+            match self.open().await {
+                Ok(stream) => return Some(stream),
+                Err(next) => error = next,
+            }
+        }
+    }
+
+    fn apply(&mut self, entry: Entry<Change>) {
+        if !entry.position.cursor.is_empty() {
+            self.cursor = entry.position.cursor;
+        }
+        match entry.event {
+            Event::Change(Change { part: Some(Part::Setup(setup)) }) => {
+                self.view.set_setup(&setup, self.context.clock.now());
+            }
+            Event::Change(Change { part: Some(Part::Customer(customer)) }) => {
+                if let Ok(id) = Uuid::from_slice(&customer.customer_id) {
+                    if let Some(seen) = &mut self.seen {
+                        seen.insert(id);
+                    }
+                    self.view.set_customer(id, customer);
+                }
+            }
+            Event::Change(Change { part: None }) => {}
+            Event::Mark(FeedMark::SnapshotComplete) => {
+                if let Some(seen) = self.seen.take() {
+                    let known: Vec<_> = self.view.0.customers.pin().keys().copied().collect();
+                    known.into_iter().filter(|id| !seen.contains(id)).for_each(|id| self.view.forget_customer(id));
+                }
+            }
+            Event::Mark(FeedMark::Unspecified | FeedMark::Heartbeat) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::testing::noon;
+
+    use super::*;
+
+    fn view() -> View {
+        View::empty(TimeZone::UTC, noon())
+    }
+
+    fn id(n: u128) -> Uuid {
+        Uuid::from_u128(n)
+    }
+
+    fn with_points(points: &[Point]) -> CustomerMessage {
+        CustomerMessage { points: Some(point::to_bytes(points)), ..Default::default() }
+    }
+
+    #[test]
+    fn a_point_leads_to_its_customer_until_the_record_drops_it() {
+        let view = view();
+        view.set_customer(id(1), with_points(&[10, 11]));
+        assert_eq!(view.find(10), Some((id(1), false)));
+        view.set_customer(id(1), with_points(&[11, 12]));
+        assert_eq!((view.find(10), view.find(11), view.find(12)), (None, Some((id(1), false)), Some((id(1), false))));
+        view.forget_customer(id(1));
+        assert_eq!((view.find(11), view.caller(id(1))), (None, None));
+    }
+
+    #[test]
+    fn a_shared_point_leads_to_the_oldest_record_and_says_so() {
+        let view = view();
+        view.set_customer(id(2), with_points(&[10]));
+        view.set_customer(id(1), with_points(&[10]));
+        assert_eq!(view.find(10), Some((id(1), true)));
+        view.set_customer(id(1), with_points(&[]));
+        assert_eq!(view.find(10), Some((id(2), false)));
+    }
+
+    #[test]
+    fn what_a_change_does_not_speak_of_stays() {
+        let view = view();
+        let standing = scoring::Standing { tier: scoring::Tier::Major.into(), ..Default::default() };
+        view.set_customer(id(1), with_points(&[10]));
+        view.set_customer(id(1), CustomerMessage { standing: Some(standing), ..Default::default() });
+        view.set_customer(id(1), CustomerMessage { open_complaints: Some(2), ..Default::default() });
+        let caller = view.caller(id(1)).unwrap();
+        assert_eq!((caller.standing.unwrap().tier, caller.open_complaints), (scoring::Tier::Major, 2));
+        assert_eq!(view.find(10), Some((id(1), false)));
+        view.set_customer(id(1), CustomerMessage { whole: true, ..Default::default() });
+        assert_eq!(view.caller(id(1)), Some(Caller { known: true, ..Default::default() }));
+        assert_eq!(view.find(10), None);
+    }
+}

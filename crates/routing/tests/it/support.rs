@@ -1,0 +1,306 @@
+//! A running service, its client, and peers that say what a test tells them to.
+use std::{
+    convert::Infallible,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use chassis::{
+    Clock,
+    peers::Channel,
+    testing::{Backend, TempDb, TestServer, noon},
+};
+use futures::{StreamExt, stream::BoxStream};
+use proto::{
+    common::v1::FeedPosition,
+    complaints::v1 as complaints,
+    profiles::v1 as profiles,
+    routing::v1::{self as pb, routing_client::RoutingClient},
+    scoring::v1 as scoring,
+};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, body::Body, server::NamedService, service::Routes};
+use tower::Service;
+use uuid::Uuid;
+
+/// What a peer has published: each message with its place as cursor.
+#[derive(Debug)]
+pub struct Log<M>(Arc<watch::Sender<Vec<M>>>);
+
+impl<M> Clone for Log<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M> Default for Log<M> {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Vec::new())))
+    }
+}
+
+impl<M: Clone + Send + Sync + 'static> Log<M> {
+    pub fn publish(&self, messages: impl IntoIterator<Item = M>) {
+        self.0.send_modify(|log| log.extend(messages));
+    }
+
+    fn read(&self, cursor: &str) -> BoxStream<'static, (FeedPosition, M)> {
+        let at: usize = cursor.parse().unwrap_or(0);
+        let state = (self.0.subscribe(), at);
+        futures::stream::unfold(state, |(mut log, at)| async move {
+            let message = log.wait_for(|log| log.len() > at).await.ok()?[at].clone();
+            let position = FeedPosition { cursor: (at + 1).to_string(), ..Default::default() };
+            Some(((position, message), (log, at + 1)))
+        })
+        .boxed()
+    }
+}
+
+/// The followed RPC of one peer.
+pub trait Followed: Send + Sync + 'static {
+    const NAME: &'static str;
+    type Message: Clone + Send + Sync + 'static;
+    type Request: prost::Message + Default + 'static;
+    type Response: prost::Message + Default + 'static;
+    fn cursor(request: Self::Request) -> String;
+    fn response(position: FeedPosition, message: Self::Message) -> Self::Response;
+}
+
+macro_rules! followed {
+    ($name:ident, $grpc:literal, $package:ident, $request:ident, $response:ident, $event:ident, $variant:ident, $message:ident) => {
+        #[derive(Debug)]
+        pub struct $name;
+        impl Followed for $name {
+            const NAME: &'static str = $grpc;
+            type Message = $package::$message;
+            type Request = $package::$request;
+            type Response = $package::$response;
+            fn cursor(request: Self::Request) -> String {
+                request.cursor
+            }
+            fn response(position: FeedPosition, message: Self::Message) -> Self::Response {
+                Self::Response { position: Some(position), event: Some($package::$event::Event::$variant(message)) }
+            }
+        }
+    };
+}
+followed!(
+    Scores,
+    "clientele.scoring.v1.Scoring",
+    scoring,
+    WatchScoresRequest,
+    WatchScoresResponse,
+    watch_scores_response,
+    Change,
+    ScoreChange
+);
+followed!(
+    Customers,
+    "clientele.profiles.v1.Profiles",
+    profiles,
+    WatchCustomersRequest,
+    WatchCustomersResponse,
+    watch_customers_response,
+    Customer,
+    Customer
+);
+followed!(
+    Cases,
+    "clientele.complaints.v1.Complaints",
+    complaints,
+    WatchComplaintsRequest,
+    WatchComplaintsResponse,
+    watch_complaints_response,
+    Change,
+    ComplaintChange
+);
+
+/// A peer that serves its `Watch…` RPC, whatever is called.
+struct Peer<F: Followed>(Log<F::Message>, PhantomData<F>);
+
+impl<F: Followed> Clone for Peer<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<F: Followed> NamedService for Peer<F> {
+    const NAME: &'static str = F::NAME;
+}
+
+impl<F: Followed> Service<http::Request<Body>> for Peer<F> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let watch = Watch(self.clone());
+        Box::pin(async move {
+            let codec = tonic_prost::ProstCodec::<F::Response, F::Request>::default();
+            Ok(tonic::server::Grpc::new(codec).server_streaming(watch, request).await)
+        })
+    }
+}
+
+struct Watch<F: Followed>(Peer<F>);
+
+impl<F: Followed> tonic::server::ServerStreamingService<F::Request> for Watch<F> {
+    type Response = F::Response;
+    type ResponseStream = BoxStream<'static, Result<F::Response, Status>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Self::ResponseStream>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<F::Request>) -> Self::Future {
+        let log = self.0.0.clone();
+        Box::pin(async move {
+            let messages = log.read(&F::cursor(request.into_inner()));
+            let responses = messages.map(|(position, message)| Ok(F::response(position, message)));
+            Ok(Response::new(responses.boxed()))
+        })
+    }
+}
+
+fn mount<F: Followed>(name: &'static str, log: &Log<F::Message>) -> chassis::Service {
+    let peer = Peer::<F>(log.clone(), PhantomData);
+    chassis::Service { name, grpc_name: F::NAME, start: Box::pin(async move { Ok(Routes::new(peer)) }) }
+}
+
+/// What the peers have published.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    pub scores: Log<scoring::ScoreChange>,
+    pub customers: Log<profiles::Customer>,
+    pub cases: Log<complaints::ComplaintChange>,
+}
+
+impl Peers {
+    pub fn services(&self) -> Vec<chassis::Service> {
+        vec![
+            mount::<Scores>("scoring", &self.scores),
+            mount::<Customers>("profiles", &self.customers),
+            mount::<Cases>("complaints", &self.cases),
+        ]
+    }
+
+    pub fn stands(&self, customer: Uuid, revision: i64, tier: scoring::Tier, code: scoring::CustomerCode) {
+        self.scores.publish([scoring::ScoreChange {
+            standing: Some(standing(customer, revision, tier, code)),
+            ..Default::default()
+        }]);
+    }
+
+    pub fn record(&self, customer: Uuid, revision: i64, phones: &[&str]) {
+        self.customers.publish([profiles::Customer {
+            customer_id: customer.to_string(),
+            revision,
+            phones: phones.iter().map(|phone| (*phone).to_owned()).collect(),
+            ..Default::default()
+        }]);
+    }
+
+    pub fn complaint(&self, complaint: Uuid, customer: Uuid, revision: i64, state: complaints::ComplaintState) {
+        self.cases.publish([complaints::ComplaintChange {
+            complaint: Some(complaints::Complaint {
+                complaint_id: complaint.to_string(),
+                customer_id: customer.to_string(),
+                revision,
+                state: state.into(),
+                ..Default::default()
+            }),
+            open_complaints: 0,
+        }]);
+    }
+}
+
+pub fn standing(customer: Uuid, revision: i64, tier: scoring::Tier, code: scoring::CustomerCode) -> scoring::Standing {
+    scoring::Standing {
+        customer_id: customer.to_string(),
+        revision,
+        relationship: scoring::Relationship::Repeat.into(),
+        stage: scoring::LifeCycleStage::Maturity.into(),
+        tier: tier.into(),
+        code: code.into(),
+        estimated: false,
+        since: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+    }
+}
+
+/// One replica with its peers.
+pub struct Suite {
+    pub db: TempDb,
+    pub peers: Peers,
+    pub clock: Clock,
+    pub server: TestServer,
+    pub client: RoutingClient<Channel>,
+}
+
+impl Suite {
+    pub async fn start(backend: Backend) -> Self {
+        Self::start_on(TempDb::new(backend).await, Peers::default()).await
+    }
+
+    pub async fn start_on(db: TempDb, peers: Peers) -> Self {
+        let clock = Clock::mock(noon());
+        let server = replica(&db, &clock, &[], peers.services()).await;
+        let client = RoutingClient::new(server.channel());
+        Self { db, peers, clock, server, client }
+    }
+}
+
+/// One more replica on a database.
+pub async fn replica(
+    db: &TempDb,
+    clock: &Clock,
+    elsewhere: &[(&str, String)],
+    beside: Vec<chassis::Service>,
+) -> TestServer {
+    let config = routing::Config { database_url: db.url().to_owned(), ..routing::Config::default() };
+    TestServer::start(clock.clone(), elsewhere, |context| {
+        let mut services = beside;
+        services.push(routing::service(config, context.clone()));
+        services
+    })
+    .await
+}
+
+/// A customer's id that is the same in every run.
+pub fn id(n: u128) -> Uuid {
+    Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n)
+}
+
+/// Asks for a decision about a customer.
+pub async fn decide(
+    client: &RoutingClient<Channel>,
+    customer: Uuid,
+    arrival: &str,
+    purpose: pb::ContactPurpose,
+) -> pb::DecideResponse {
+    let request = pb::DecideRequest {
+        who: Some(pb::decide_request::Who::CustomerId(customer.to_string())),
+        arrival_channel_id: arrival.to_owned(),
+        purpose: purpose.into(),
+    };
+    client.clone().decide(request).await.unwrap().into_inner()
+}
+
+/// Asks for a decision about whoever calls from a number.
+pub async fn decide_phone(client: &RoutingClient<Channel>, phone: &str) -> pb::DecideResponse {
+    let point = pb::ContactPoint { point: Some(pb::contact_point::Point::Phone(phone.to_owned())) };
+    let request = pb::DecideRequest {
+        who: Some(pb::decide_request::Who::ContactPoint(point)),
+        arrival_channel_id: "phone".to_owned(),
+        purpose: pb::ContactPurpose::Inquiry.into(),
+    };
+    client.clone().decide(request).await.unwrap().into_inner()
+}
+
+/// Name of the rule by which a thing was decided.
+pub fn rule(decision: &pb::DecideResponse, decides: &str) -> String {
+    decision.reasons.iter().find(|reason| reason.decides == decides).map(|reason| reason.rule.clone()).unwrap()
+}

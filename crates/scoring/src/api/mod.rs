@@ -1,0 +1,267 @@
+//! Every RPC: parse, run, reply. The streams and the long-running ones have files of their own.
+use std::sync::Arc;
+
+use chassis::{
+    Context, Db, Error, Result,
+    db::{Batcher, BoxFuture},
+    feed::{self, Entry, Event, Source},
+    page::Page,
+    parse::Check,
+    peers::Channel,
+};
+use futures::{StreamExt, stream::BoxStream};
+use proto::{
+    common::v1::{ErrorReason, Money},
+    scoring::v1::{self as pb, scoring_server::Scoring},
+};
+use sea_orm::DatabaseTransaction;
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use crate::{
+    calendar,
+    in_force::Scorer,
+    ledger::{Call, Recorded},
+    operation::News,
+    purchase::Rules,
+    standing::TOPIC,
+    store,
+};
+
+mod operations;
+mod purchases;
+mod scores;
+
+/// Scores of one call.
+const MAX_SCORES: usize = 1_000;
+
+/// The RPCs.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The service's database.
+    pub db: Db,
+    /// Clock, ids, end.
+    pub context: Context,
+    /// What scores are computed with.
+    pub scorer: Arc<Scorer>,
+    /// What rows are held against.
+    pub rules: Arc<Rules>,
+    /// The writer of small calls.
+    pub batcher: Batcher<Call, Recorded>,
+    /// The way to profiles.
+    pub profiles: Channel,
+    /// Wakes the worker, and who waits for an operation.
+    pub news: News,
+}
+
+impl Api {
+    fn money(&self, minor_units: i64) -> Option<Money> {
+        Some(Money { currency_code: self.rules.currency.clone(), minor_units })
+    }
+}
+
+#[tonic::async_trait]
+impl Scoring for Api {
+    async fn record_purchases(
+        &self,
+        request: Request<pb::RecordPurchasesRequest>,
+    ) -> Result<Response<pb::RecordPurchasesResponse>, Status> {
+        let (counts, refusals) = self.record(request.into_inner().purchases, 0).await?;
+        let rejections = refusals.iter().map(crate::purchase::Refusal::to_proto).collect();
+        Ok(Response::new(pb::RecordPurchasesResponse { counts: Some(counts), rejections }))
+    }
+
+    async fn stream_purchases(
+        &self,
+        request: Request<Streaming<pb::StreamPurchasesRequest>>,
+    ) -> Result<Response<pb::StreamPurchasesResponse>, Status> {
+        Ok(Response::new(self.record_stream(request.into_inner()).await?))
+    }
+
+    async fn list_purchases(
+        &self,
+        request: Request<pb::ListPurchasesRequest>,
+    ) -> Result<Response<pb::ListPurchasesResponse>, Status> {
+        let mut request = request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let mut check = Check::new();
+        let customer = check.uuid("customer_id", &request.customer_id);
+        let page = Page::<store::purchase::Place>::parse(&mut check, "ListPurchases", &request, size, 100, &token)?;
+        check.done()?;
+        let mut rows = store::purchase::list(self.db.read(), customer, page.after.as_ref(), page.limit()).await?;
+        let next_page_token = page.cut(&mut rows, |row| (row.time_us, row.source.clone(), row.purchase_id.clone()))?;
+        let purchases = rows.iter().map(|row| row.to_proto(&self.rules.currency)).collect();
+        Ok(Response::new(pb::ListPurchasesResponse { purchases, next_page_token }))
+    }
+
+    async fn fit_models(&self, request: Request<pb::FitModelsRequest>) -> Result<Response<pb::Operation>, Status> {
+        let request = request.into_inner();
+        let (kind, trial) = (pb::OperationKind::Fit, request.trial);
+        let operation =
+            self.ask_for(kind, "FitModels", &request.request_id, &request, request.as_of.as_ref(), trial).await?;
+        Ok(Response::new(operation))
+    }
+
+    async fn rank_customers(
+        &self,
+        request: Request<pb::RankCustomersRequest>,
+    ) -> Result<Response<pb::Operation>, Status> {
+        let request = request.into_inner();
+        let kind = pb::OperationKind::Rank;
+        let operation =
+            self.ask_for(kind, "RankCustomers", &request.request_id, &request, request.as_of.as_ref(), false).await?;
+        Ok(Response::new(operation))
+    }
+
+    async fn get_operation(
+        &self,
+        request: Request<pb::GetOperationRequest>,
+    ) -> Result<Response<pb::Operation>, Status> {
+        let mut check = Check::new();
+        let id = check.uuid("operation_id", &request.get_ref().operation_id);
+        check.done()?;
+        Ok(Response::new(self.operation(id).await?.to_proto()))
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<pb::ListOperationsRequest>,
+    ) -> Result<Response<pb::ListOperationsResponse>, Status> {
+        let mut request = request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let mut check = Check::new();
+        let page = Page::<Uuid>::parse(&mut check, "ListOperations", &request, size, 50, &token)?;
+        check.done()?;
+        let mut rows = store::operation::list(self.db.read(), page.after, page.limit()).await?;
+        let next_page_token = page.cut(&mut rows, |row| row.id)?;
+        let operations = rows.iter().map(crate::operation::Operation::to_proto).collect();
+        Ok(Response::new(pb::ListOperationsResponse { operations, next_page_token }))
+    }
+
+    async fn wait_operation(
+        &self,
+        request: Request<pb::WaitOperationRequest>,
+    ) -> Result<Response<pb::Operation>, Status> {
+        Ok(Response::new(self.wait(request.into_inner()).await?))
+    }
+
+    async fn list_models(
+        &self,
+        request: Request<pb::ListModelsRequest>,
+    ) -> Result<Response<pb::ListModelsResponse>, Status> {
+        let mut request = request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let mut check = Check::new();
+        let page = Page::<Uuid>::parse(&mut check, "ListModels", &request, size, 50, &token)?;
+        check.done()?;
+        let mut rows = store::in_force::list_models(self.db.read(), page.after, page.limit()).await?;
+        let next_page_token = page.cut(&mut rows, |row| row.id)?;
+        let in_force = store::in_force::models_in_force(self.db.read()).await?;
+        let models = rows.iter().map(|row| row.to_proto(in_force.contains(&Some(row.id)))).collect();
+        Ok(Response::new(pb::ListModelsResponse { models, next_page_token }))
+    }
+
+    async fn get_score(&self, request: Request<pb::GetScoreRequest>) -> Result<Response<pb::GetScoreResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::new();
+        let id = check.uuid("customer_id", &request.customer_id);
+        let as_of = self.as_of(&mut check, request.as_of.as_ref());
+        check.done()?;
+        let score = self.scores(&[id], as_of, request.with_evidence).await?.pop().flatten();
+        let score = score.ok_or_else(|| Error::not_found("customer", id))?;
+        Ok(Response::new(pb::GetScoreResponse { score: Some(score) }))
+    }
+
+    async fn batch_get_scores(
+        &self,
+        request: Request<pb::BatchGetScoresRequest>,
+    ) -> Result<Response<pb::BatchGetScoresResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::new();
+        check.count("customer_ids", request.customer_ids.len(), 1..=MAX_SCORES);
+        check.done()?;
+        let ids = request.customer_ids.iter().zip(0..);
+        let ids: Vec<Uuid> = ids.map(|(id, index)| check.uuid(&format!("customer_ids[{index}]"), id)).collect();
+        let as_of = self.as_of(&mut check, request.as_of.as_ref());
+        check.done()?;
+        let mut reply = pb::BatchGetScoresResponse::default();
+        for (id, score) in ids.iter().zip(self.scores(&ids, as_of, request.with_evidence).await?) {
+            match score {
+                Some(score) => reply.scores.push(score),
+                None => reply.not_found.push(id.to_string()),
+            }
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn get_pyramid(
+        &self,
+        request: Request<pb::GetPyramidRequest>,
+    ) -> Result<Response<pb::GetPyramidResponse>, Status> {
+        let mut check = Check::new();
+        let basis: pb::PyramidBasis = check.known_or_default("basis", request.get_ref().basis);
+        check.done()?;
+        let last = store::in_force::find_ranking(self.db.read()).await?.ok_or_else(|| Error::Precondition {
+            reason: ErrorReason::NoRanking,
+            message: "no ranking was made yet: call RankCustomers first".to_owned(),
+        })?;
+        let (basis, tiers) = match basis {
+            pb::PyramidBasis::Realised => (basis, &last.ranking.realised),
+            pb::PyramidBasis::Lifetime | pb::PyramidBasis::Unspecified => {
+                (pb::PyramidBasis::Lifetime, &last.ranking.lifetime)
+            }
+        };
+        Ok(Response::new(pb::GetPyramidResponse {
+            basis: basis.into(),
+            tiers: self.tiers(tiers),
+            as_of: Some(calendar::to_proto(last.as_of)),
+            rank_time: Some(chassis::clock::to_proto(last.rank_time)),
+            customers: last.customers,
+        }))
+    }
+
+    async fn get_standing_counts(
+        &self,
+        _: Request<pb::GetStandingCountsRequest>,
+    ) -> Result<Response<pb::GetStandingCountsResponse>, Status> {
+        let counts = store::customer::standing_counts(self.db.read()).await?;
+        Ok(Response::new(pb::GetStandingCountsResponse { counts }))
+    }
+
+    type WatchScoresStream = BoxStream<'static, Result<pb::WatchScoresResponse, Status>>;
+
+    async fn watch_scores(
+        &self,
+        request: Request<pb::WatchScoresRequest>,
+    ) -> Result<Response<Self::WatchScoresStream>, Status> {
+        let request = request.into_inner();
+        let source = Source { db: self.db.clone(), topic: TOPIC, snapshot, shutdown: self.context.shutdown.clone() };
+        let entries = feed::watch(source, &request.cursor, request.only_new).await?;
+        Ok(Response::new(entries.map(|entry| entry.map(watched).map_err(Status::from)).boxed()))
+    }
+}
+
+fn watched(entry: Entry<pb::ScoreChange>) -> pb::WatchScoresResponse {
+    use pb::watch_scores_response::Event as Watched;
+    let event = match entry.event {
+        Event::Change(change) => Watched::Change(change),
+        Event::Mark(mark) => Watched::Mark(mark.into()),
+    };
+    pb::WatchScoresResponse { position: Some(entry.position), event: Some(event) }
+}
+
+/// Announced standings by customer.
+fn snapshot(
+    tx: &DatabaseTransaction,
+    after: Option<Uuid>,
+    limit: u64,
+) -> BoxFuture<'_, Result<Vec<(Uuid, pb::ScoreChange)>>> {
+    Box::pin(async move {
+        let page = store::customer::page(tx, after, limit, false).await?;
+        let item = |customer: &crate::standing::Customer| {
+            let standing = customer.announced.as_ref().map(|announced| announced.to_proto(customer.id));
+            (customer.id, pb::ScoreChange { standing, previous: None, cause: pb::ChangeCause::Unspecified.into() })
+        };
+        Ok(page.iter().map(item).collect())
+    })
+}

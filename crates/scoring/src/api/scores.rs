@@ -1,0 +1,119 @@
+//! Scores and pyramids as protobuf has them.
+use chassis::{Result, clock::to_proto, parse::Check};
+use jiff::Timestamp;
+use proto::scoring::v1 as pb;
+use uuid::Uuid;
+
+use super::Api;
+use crate::{
+    calendar,
+    in_force::InForce,
+    pyramid,
+    score::{Day, Summary},
+    standing::{Announced, Customer},
+    store,
+};
+
+/// Days of a week.
+const WEEK: f64 = 7.0;
+
+impl Api {
+    /// The moment to compute for: absent means now. Not in the future.
+    pub(super) fn as_of(&self, check: &mut Check, as_of: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
+        let as_of = check.optional_time("as_of", as_of)?;
+        if as_of > self.context.clock.now() {
+            check.fault("as_of", "lies in the future; a moment up to now is allowed");
+        }
+        Some(as_of)
+    }
+
+    /// The scores of these customers, absent for one who is not known.
+    pub(super) async fn scores(
+        &self,
+        ids: &[Uuid],
+        as_of: Option<Timestamp>,
+        with_evidence: bool,
+    ) -> Result<Vec<Option<pb::Score>>> {
+        let connection = self.db.read();
+        let mut distinct = ids.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let mut customers = store::customer::find(connection, &distinct).await?;
+        let in_force = self.scorer.in_force(connection).await?;
+        if let Some(as_of) = as_of {
+            // The past is not kept: the ledger is added up again, up to then.
+            let mut sums = store::purchase::summaries_of(connection, &distinct, as_of.as_microsecond()).await?;
+            for (id, customer) in &mut customers {
+                customer.summary = sums.remove(id).unwrap_or_default();
+            }
+        }
+        let moment = as_of.unwrap_or_else(|| self.context.clock.now());
+        Ok(ids.iter().map(|id| Some(self.score(customers.get(id)?, &in_force, moment, with_evidence))).collect())
+    }
+
+    fn score(&self, customer: &Customer, in_force: &InForce, moment: Timestamp, with_evidence: bool) -> pb::Score {
+        let today = self.scorer.day(moment);
+        let score = self.scorer.score(in_force, customer.id, &customer.summary, customer.facts, today, with_evidence);
+        let announced = customer.announced.as_ref();
+        // Where it was announced so, since then; where nobody was told yet, since now.
+        let same = announced.filter(|announced| announced.standing == score.standing);
+        let standing = Announced {
+            standing: score.standing,
+            revision: announced.map_or(0, |announced| announced.revision),
+            since: same.map_or(moment, |announced| announced.since),
+        };
+        let mut reply = pb::Score {
+            standing: Some(standing.to_proto(customer.id)),
+            as_of: Some(to_proto(moment)),
+            model_id: in_force.models.as_ref().map(|models| models.id.to_string()).unwrap_or_default(),
+            evidence: score.evidence,
+            ..Default::default()
+        };
+        if customer.summary.occasions > 0 {
+            reply.summary = Some(self.summary(&customer.summary, today));
+        }
+        if let Some(values) = score.values {
+            reply.p_alive = values.p_alive;
+            reply.expected_occasions = values.expected_occasions_52w;
+            reply.expected_spend = self.money(values.expected_spend_minor);
+            reply.realised_value = self.money(values.realised_minor);
+            reply.expected_value = self.money(values.expected_minor);
+            reply.lifetime_value = self.money(values.lifetime_minor);
+        }
+        reply
+    }
+
+    fn summary(&self, summary: &Summary, today: Day) -> pb::PurchaseSummary {
+        let weeks = |from: Day, to: Day| f64::from(to.saturating_sub(from).max(0)) / WEEK;
+        pb::PurchaseSummary {
+            occasions: summary.occasions.into(),
+            first_day: Some(calendar::to_proto(summary.first_day)),
+            last_day: Some(calendar::to_proto(summary.last_day)),
+            repeat_occasions: i64::from(summary.occasions) - 1,
+            recency_weeks: weeks(summary.first_day, summary.last_day),
+            age_weeks: weeks(summary.first_day, today),
+            sales: self.money(summary.sales_minor),
+            returns: self.money(summary.returns_minor),
+        }
+    }
+
+    /// The tiers of a pyramid with their shares.
+    pub(super) fn tiers(&self, tiers: &[pyramid::TierRow]) -> Vec<pb::PyramidTier> {
+        // Shares of sums: where a float rounds is far beyond the digits that anybody reads.
+        let revenue: f64 = tiers.iter().map(|tier| tier.revenue_minor as f64).sum();
+        let value: f64 = tiers.iter().map(|tier| tier.value_minor as f64).sum();
+        let share = |part: i64, whole: f64| if whole > 0.0 { part as f64 / whole } else { 0.0 };
+        tiers
+            .iter()
+            .map(|tier| pb::PyramidTier {
+                tier: tier.tier.into(),
+                customers: i64::try_from(tier.customers).unwrap_or(i64::MAX),
+                lowest_value: self.money(tier.lowest_value_minor),
+                revenue_share: share(tier.revenue_minor, revenue),
+                profit_share: share(tier.value_minor, value),
+                revenue: self.money(tier.revenue_minor),
+                value: self.money(tier.value_minor),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,131 @@
+//! What scoring keeps of profiles: who is there, and whether they showed interest or were chosen.
+use std::{collections::HashMap, sync::Arc};
+
+use chassis::{
+    Context, Db, Error, Result, Tx,
+    feed::{self, Change, Entry, Event, Follow},
+    parse::Check,
+    peers::{self, Channel},
+    server::MAX_MESSAGE_BYTES,
+};
+use futures::{StreamExt, stream::BoxStream};
+use proto::{
+    common::v1::FeedMark,
+    profiles::v1::{self as profiles, profiles_client::ProfilesClient, watch_customers_response::Event as Watched},
+    scoring::v1 as pb,
+};
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::{
+    in_force::Scorer,
+    ledger::Profile,
+    score::Facts,
+    standing::{self, Customer},
+    store,
+};
+
+/// Customers that profiles answers for at a time.
+const ASK_AT_ONCE: usize = 1_000;
+
+/// Follows profiles until the service drains.
+///
+/// # Errors
+/// `Peer` where no address of profiles is configured.
+pub fn spawn(context: &Context, db: &Db, scorer: &Arc<Scorer>) -> Result<()> {
+    let channel = context.peers.channel("profiles")?;
+    let (follow, scorer) = (Follow { name: "profiles", db: db.clone() }, Arc::clone(scorer));
+    let task = feed::follow(
+        context.clone(),
+        follow,
+        move |cursor| watch(channel.clone(), cursor),
+        move |tx, changes: &[Change<profiles::Customer>]| Box::pin(apply(tx, Arc::clone(&scorer), changes)),
+    );
+    context.spawn("follow_profiles", task);
+    Ok(())
+}
+
+fn client(channel: Channel) -> ProfilesClient<Channel> {
+    ProfilesClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+async fn watch(
+    channel: Channel,
+    cursor: String,
+) -> Result<BoxStream<'static, Result<Entry<profiles::Customer>, Status>>, Status> {
+    let request = profiles::WatchCustomersRequest { cursor, only_new: false };
+    let stream = client(channel).watch_customers(request).await?.into_inner();
+    let entry = |message: profiles::WatchCustomersResponse| Entry {
+        position: message.position.unwrap_or_default(),
+        event: match message.event {
+            Some(Watched::Customer(customer)) => Event::Change(customer),
+            Some(Watched::Mark(mark)) => Event::Mark(FeedMark::try_from(mark).unwrap_or_default()),
+            None => Event::Mark(FeedMark::Unspecified),
+        },
+    };
+    Ok(stream.map(move |message| message.map(entry)).boxed())
+}
+
+/// Keeps the newest news of each customer and announces those whose standing it changes.
+async fn apply(tx: &Tx<'_>, scorer: Arc<Scorer>, changes: &[Change<profiles::Customer>]) -> Result<()> {
+    let mut news: HashMap<Uuid, Profile> = HashMap::with_capacity(changes.len());
+    for change in changes {
+        let Some((id, profile)) = profile(&change.message) else {
+            tracing::warn!(sequence = change.sequence, "a customer without a UUID; left out");
+            continue;
+        };
+        if news.get(&id).is_none_or(|known| known.revision < profile.revision) {
+            news.insert(id, profile);
+        }
+    }
+    let mut ids: Vec<Uuid> = news.keys().copied().collect();
+    ids.sort_unstable();
+    let mut there = store::customer::lock(tx, &ids).await?;
+    let mut moved = Vec::new();
+    for id in ids {
+        let Some(profile) = news.remove(&id) else { continue };
+        match there.remove(&id) {
+            None => moved.push(Customer::new(id, profile.revision, profile.facts)),
+            // A snapshot may repeat what is known; and most changes of a record, our own standing on it above all, are of no concern here.
+            Some(customer) if customer.profile_revision >= profile.revision || customer.facts == profile.facts => {}
+            Some(mut customer) => {
+                customer.profile_revision = profile.revision;
+                customer.facts = profile.facts;
+                moved.push(customer);
+            }
+        }
+    }
+    // The facts of those whose standing stays the same, too: announcing writes only whom it announces.
+    store::customer::write(tx, moved.iter().filter(|customer| !customer.is_new)).await?;
+    standing::announce(tx, &scorer, &mut moved, pb::ChangeCause::Profile).await?;
+    Ok(())
+}
+
+fn profile(customer: &profiles::Customer) -> Option<(Uuid, Profile)> {
+    let mut check = Check::new();
+    let id = check.uuid("customer_id", &customer.customer_id);
+    check.done().ok()?;
+    let facts = Facts { showed_interest: customer.showed_interest, targeted: customer.targeted };
+    Some((id, Profile { revision: customer.revision, facts }))
+}
+
+/// Asks profiles who these customers are; `None` for one it does not know.
+///
+/// # Errors
+/// `Peer` where it does not answer.
+pub async fn ask(channel: Channel, ids: &[Uuid]) -> Result<HashMap<Uuid, Option<Profile>>> {
+    let mut client = client(channel);
+    let mut answers: HashMap<Uuid, Option<Profile>> = ids.iter().map(|id| (*id, None)).collect();
+    for chunk in ids.chunks(ASK_AT_ONCE) {
+        let customer_ids = chunk.iter().map(Uuid::to_string).collect();
+        let request = profiles::BatchGetCustomersRequest { customer_ids };
+        let reply = client.batch_get_customers(request).await.map_err(|status| unanswered(&status))?;
+        answers
+            .extend(reply.into_inner().customers.iter().filter_map(profile).map(|(id, profile)| (id, Some(profile))));
+    }
+    Ok(answers)
+}
+
+fn unanswered(status: &Status) -> Error {
+    peers::unanswered("profiles", status)
+}

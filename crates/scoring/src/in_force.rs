@@ -1,0 +1,80 @@
+//! What scores are computed with: models, cut-offs, books, thresholds, calendar.
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chassis::Result;
+use jiff::Timestamp;
+use sea_orm::ConnectionTrait;
+use uuid::Uuid;
+
+use crate::{
+    calendar::Calendar,
+    pyramid::CutOffs,
+    score::{self, Books, Day, Facts, Models, Score, Summary, Thresholds},
+    store,
+};
+
+/// Models and cut-offs of one moment.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// Grows with every change.
+    pub version: i64,
+    /// Absent before the first fit.
+    pub models: Option<Models>,
+    /// Absent before the first ranking.
+    pub cut_offs: Option<CutOffs>,
+}
+
+/// Computes scores. Keeps what is in force in memory, and asks the database each time whether it still is: one row, so that no
+/// replica ever answers with models that another has replaced.
+#[derive(Debug)]
+pub struct Scorer {
+    /// How money is counted.
+    pub books: Books,
+    /// Where one state ends and the next begins.
+    pub thresholds: Thresholds,
+    /// The business's calendar.
+    pub calendar: Calendar,
+    kept: RwLock<Option<Arc<InForce>>>,
+}
+
+impl Scorer {
+    /// A scorer that has nothing in memory yet.
+    pub fn new(books: Books, thresholds: Thresholds, calendar: Calendar) -> Self {
+        Self { books, thresholds, calendar, kept: RwLock::new(None) }
+    }
+
+    /// What is in force to this connection or transaction.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn in_force<C: ConnectionTrait>(&self, connection: &C) -> Result<Arc<InForce>> {
+        let version = store::in_force::version(connection).await?;
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(kept) = kept.filter(|kept| kept.version == version) {
+            return Ok(kept);
+        }
+        let loaded = Arc::new(store::in_force::load(connection).await?);
+        *self.kept.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// The day that a moment falls on.
+    pub fn day(&self, time: Timestamp) -> Day {
+        self.calendar.day(time)
+    }
+
+    /// The score of a customer on a day. Returns without a sale do not make a buyer.
+    pub fn score(
+        &self,
+        in_force: &InForce,
+        customer: Uuid,
+        summary: &Summary,
+        facts: Facts,
+        today: Day,
+        with_evidence: bool,
+    ) -> Score {
+        let bought = (summary.occasions > 0).then_some(summary);
+        let (models, cut_offs) = (in_force.models.as_ref(), in_force.cut_offs.as_ref());
+        score::compute(customer, bought, facts, &self.books, &self.thresholds, models, cut_offs, today, with_evidence)
+    }
+}

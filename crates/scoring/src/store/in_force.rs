@@ -1,0 +1,187 @@
+//! `in_force` (one row), `model`, `ranking`: what scores are computed with.
+use chassis::{Error, Result, Tx, clock::at_micros, db::sql};
+use sea_orm::{ConnectionTrait, QueryResult};
+use uuid::Uuid;
+
+use super::Columns;
+use crate::{
+    fit::Fitted,
+    in_force::InForce,
+    pyramid::Ranking,
+    rank::LastRanking,
+    score::{Day, Models},
+};
+
+/// Which version of models and cut-offs is in force. Grows with every change of them.
+pub async fn version<C: ConnectionTrait>(connection: &C) -> Result<i64> {
+    let row = connection.query_one_raw(sql(connection, "SELECT version FROM in_force WHERE id = 1", [])).await?;
+    let row = row.ok_or_else(missing)?;
+    Columns::of(&row).take()
+}
+
+fn missing() -> Error {
+    Error::Internal("in_force has no row".to_owned())
+}
+
+/// Ids of the models in force.
+struct Ids {
+    version: i64,
+    buying: Option<Uuid>,
+    one_timers: Option<Uuid>,
+    spend: Option<Uuid>,
+    ranking: Option<Uuid>,
+}
+
+async fn ids<C: ConnectionTrait>(connection: &C) -> Result<Ids> {
+    let text = "SELECT version, buying, one_timers, spend, ranking FROM in_force WHERE id = 1";
+    let row = connection.query_one_raw(sql(connection, text, [])).await?.ok_or_else(missing)?;
+    let mut columns = Columns::of(&row);
+    Ok(Ids {
+        version: columns.take()?,
+        buying: columns.take()?,
+        one_timers: columns.take()?,
+        spend: columns.take()?,
+        ranking: columns.take()?,
+    })
+}
+
+/// What is in force, all of one moment: the ids are read at once, and what stands under them never changes.
+pub async fn load<C: ConnectionTrait>(connection: &C) -> Result<InForce> {
+    let ids = ids(connection).await?;
+    let models = match (ids.buying, ids.one_timers, ids.spend) {
+        (Some(buying), Some(one_timers), Some(spend)) => Some(Models {
+            id: buying,
+            buying: model(connection, buying).await?.buying()?,
+            one_timers: model(connection, one_timers).await?.mbg_nbd()?,
+            spend: model(connection, spend).await?.spend()?,
+        }),
+        _ => None,
+    };
+    let cut_offs = match ids.ranking {
+        Some(id) => Some(ranking(connection, id).await?.ranking.cut_offs),
+        None => None,
+    };
+    Ok(InForce { version: ids.version, models, cut_offs })
+}
+
+/// The ids of the models of buying and of spending that scores are computed with.
+pub async fn models_in_force<C: ConnectionTrait>(connection: &C) -> Result<[Option<Uuid>; 2]> {
+    let ids = ids(connection).await?;
+    Ok([ids.buying, ids.spend])
+}
+
+/// Puts models into force.
+pub async fn set_models(tx: &Tx<'_>, buying: Uuid, one_timers: Uuid, spend: Uuid) -> Result<()> {
+    let text = "UPDATE in_force SET version = version + 1, buying = $1, one_timers = $2, spend = $3 WHERE id = 1";
+    tx.execute_raw(sql(&**tx, text, [buying.into(), one_timers.into(), spend.into()])).await?;
+    Ok(())
+}
+
+/// Keeps a fitted model.
+pub async fn insert_model(tx: &Tx<'_>, fitted: &Fitted) -> Result<()> {
+    let text = "INSERT INTO model (model_id, kind, parameters, log_likelihood, customers, as_of_day, fit_time, correlation) \
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let values = [
+        fitted.id.into(),
+        i64::from(i32::from(fitted.kind)).into(),
+        json(&fitted.parameters)?.into(),
+        fitted.log_likelihood.into(),
+        fitted.customers.into(),
+        i64::from(fitted.as_of).into(),
+        fitted.fit_time.as_microsecond().into(),
+        fitted.correlation.into(),
+    ];
+    tx.execute_raw(sql(&**tx, text, values)).await?;
+    Ok(())
+}
+
+const MODEL: &str =
+    "SELECT model_id, kind, parameters, log_likelihood, customers, as_of_day, fit_time, correlation FROM model";
+
+fn read_model(row: &QueryResult) -> Result<Fitted> {
+    let mut columns = Columns::of(row);
+    let id = columns.take()?;
+    let kind: i32 = columns.narrow()?;
+    let parameters: String = columns.take()?;
+    Ok(Fitted {
+        id,
+        kind: kind.try_into().unwrap_or_default(),
+        parameters: from_json(&parameters)?,
+        log_likelihood: columns.take()?,
+        customers: columns.take()?,
+        as_of: columns.narrow()?,
+        fit_time: at_micros(columns.take()?),
+        correlation: columns.take()?,
+    })
+}
+
+async fn model<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Fitted> {
+    let text = format!("{MODEL} WHERE model_id = $1");
+    let row = connection.query_one_raw(sql(connection, text, [id.into()])).await?;
+    read_model(&row.ok_or_else(|| Error::Internal(format!("model {id} is in force and not there")))?)
+}
+
+/// One page of models, newest first: their ids grow with time.
+pub async fn list_models<C: ConnectionTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Fitted>> {
+    let after = after.unwrap_or(Uuid::max());
+    let text = format!("{MODEL} WHERE model_id < $1 ORDER BY model_id DESC LIMIT $2");
+    let values = [after.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
+    connection.query_all_raw(sql(connection, text, values)).await?.iter().map(read_model).collect()
+}
+
+/// Keeps a ranking and puts its cut-offs into force.
+pub async fn set_ranking(tx: &Tx<'_>, id: Uuid, ranked: &LastRanking) -> Result<()> {
+    let text = "INSERT INTO ranking (ranking_id, as_of_day, rank_time, customers, ranking) VALUES ($1, $2, $3, $4, $5)";
+    let values = [
+        id.into(),
+        i64::from(ranked.as_of).into(),
+        ranked.rank_time.as_microsecond().into(),
+        ranked.customers.into(),
+        json(&ranked.ranking)?.into(),
+    ];
+    tx.execute_raw(sql(&**tx, text, values)).await?;
+    let text = "UPDATE in_force SET version = version + 1, ranking = $1 WHERE id = 1";
+    tx.execute_raw(sql(&**tx, text, [id.into()])).await?;
+    Ok(())
+}
+
+async fn ranking<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<LastRanking> {
+    let text = "SELECT as_of_day, rank_time, customers, ranking FROM ranking WHERE ranking_id = $1";
+    let row = connection.query_one_raw(sql(connection, text, [id.into()])).await?;
+    let row = row.ok_or_else(|| Error::Internal(format!("ranking {id} is in force and not there")))?;
+    let mut columns = Columns::of(&row);
+    let (as_of, rank_time, customers) = (columns.narrow()?, at_micros(columns.take()?), columns.take()?);
+    let ranking: Ranking = from_json(&columns.take::<String>()?)?;
+    Ok(LastRanking { as_of, rank_time, customers, ranking })
+}
+
+/// The ranking in force.
+pub async fn find_ranking<C: ConnectionTrait>(connection: &C) -> Result<Option<LastRanking>> {
+    match ids(connection).await?.ranking {
+        Some(id) => Ok(Some(ranking(connection, id).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The version and day that the sweep went through everybody for last.
+pub async fn swept<C: ConnectionTrait>(connection: &C) -> Result<(i64, Day)> {
+    let text = "SELECT swept_version, swept_day FROM in_force WHERE id = 1";
+    let row = connection.query_one_raw(sql(connection, text, [])).await?.ok_or_else(missing)?;
+    let mut columns = Columns::of(&row);
+    Ok((columns.take()?, columns.narrow()?))
+}
+
+/// Notes that the sweep went through everybody.
+pub async fn set_swept(tx: &Tx<'_>, version: i64, day: Day) -> Result<()> {
+    let text = "UPDATE in_force SET swept_version = $1, swept_day = $2 WHERE id = 1";
+    tx.execute_raw(sql(&**tx, text, [version.into(), i64::from(day).into()])).await?;
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::Internal(format!("cannot be kept: {error}")))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| Error::Internal(format!("what was kept cannot be read: {error}")))
+}

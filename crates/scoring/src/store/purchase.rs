@@ -1,0 +1,191 @@
+//! `purchase`: the ledger.
+use std::collections::{HashMap, HashSet};
+
+use chassis::{Result, Tx, db::sql};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
+use uuid::Uuid;
+
+use super::{Columns, bulk};
+use crate::{
+    purchase::{Kind, Purchase},
+    score::{Day, Summary},
+};
+
+const INSERT: &str =
+    "INSERT INTO purchase (source, purchase_id, customer_id, time_us, day, amount_minor, kind, record_time) VALUES ";
+const COLUMNS: &str = "source, purchase_id, customer_id, time_us, day, amount_minor, kind";
+
+fn values(purchase: &Purchase, record_time: i64) -> [Value; 8] {
+    [
+        purchase.source.as_str().into(),
+        purchase.purchase_id.as_str().into(),
+        purchase.customer.into(),
+        purchase.time_us.into(),
+        i64::from(purchase.day).into(),
+        purchase.amount_minor.into(),
+        purchase.kind.code().into(),
+        record_time.into(),
+    ]
+}
+
+fn read(row: &QueryResult) -> Result<Purchase> {
+    let mut columns = Columns::of(row);
+    Ok(Purchase {
+        source: columns.take()?,
+        purchase_id: columns.take()?,
+        customer: columns.take()?,
+        time_us: columns.take()?,
+        day: columns.narrow()?,
+        amount_minor: columns.take()?,
+        kind: Kind::from_code(columns.take()?),
+    })
+}
+
+/// Inserts rows if none of them is there. False, and nothing written, where one is.
+pub async fn insert_all_new(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<bool> {
+    // One row too many would be found only by reading them all first, which new rows, the usual case, should not pay for.
+    tx.execute_unprepared("SAVEPOINT all_new").await?;
+    let now = tx.clock().now_micros();
+    let tail = " ON CONFLICT (source, purchase_id) DO NOTHING";
+    let written = bulk::insert(&**tx, INSERT, rows.iter().map(|row| values(row, now)), tail).await?;
+    let all = written == rows.len() as u64;
+    if !all {
+        tx.execute_unprepared("ROLLBACK TO SAVEPOINT all_new").await?;
+    }
+    tx.execute_unprepared("RELEASE SAVEPOINT all_new").await?;
+    Ok(all)
+}
+
+/// Inserts rows that are not there; a duplicate key runs the transaction again.
+pub async fn insert(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<()> {
+    let now = tx.clock().now_micros();
+    bulk::insert(&**tx, INSERT, rows.iter().map(|row| values(row, now)), "").await?;
+    Ok(())
+}
+
+/// Replaces rows that are there.
+pub async fn replace(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<()> {
+    let now = tx.clock().now_micros();
+    let tail = " ON CONFLICT (source, purchase_id) DO UPDATE SET customer_id = excluded.customer_id, \
+                time_us = excluded.time_us, day = excluded.day, amount_minor = excluded.amount_minor, \
+                kind = excluded.kind, record_time = excluded.record_time";
+    bulk::insert(&**tx, INSERT, rows.iter().map(|row| values(row, now)), tail).await?;
+    Ok(())
+}
+
+/// The rows that are there under the same source and id, locked.
+pub async fn lock(tx: &Tx<'_>, like: &[&Purchase]) -> Result<HashMap<(String, String), Purchase>> {
+    let head = format!("SELECT {COLUMNS} FROM purchase WHERE (source, purchase_id) IN ");
+    let keys = like.iter().map(|row| [row.source.as_str().into(), row.purchase_id.as_str().into()]);
+    let rows = bulk::select(&**tx, &head, keys, tx.for_update()).await?;
+    rows.iter()
+        .map(|row| read(row).map(|purchase| ((purchase.source.clone(), purchase.purchase_id.clone()), purchase)))
+        .collect()
+}
+
+/// Which of these days of these customers have a sale.
+pub async fn sold(tx: &Tx<'_>, days: &[(Uuid, Day)]) -> Result<HashSet<(Uuid, Day)>> {
+    let head = "SELECT DISTINCT purchase.customer_id, purchase.day FROM ";
+    let tail = " AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.day = asked.column2 \
+                WHERE purchase.kind = 1";
+    let keys = days.iter().map(|(customer, day)| [(*customer).into(), i64::from(*day).into()]);
+    let rows = bulk::select(&**tx, head, keys, tail).await?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.take()?, columns.narrow()?))
+        })
+        .collect()
+}
+
+/// What each customer's rows add up to: first by day, then over the days, with the first day's sales apart.
+fn summing(of: &str) -> (String, String) {
+    let head = format!(
+        "SELECT customer_id, CAST(SUM(sold) AS BIGINT), MIN(first_day), MAX(CASE WHEN sold = 1 THEN day END), \
+         CAST(SUM(CASE WHEN sold = 1 THEN day ELSE 0 END) AS BIGINT), CAST(SUM(sales) AS BIGINT), \
+         CAST(SUM(returns) AS BIGINT), CAST(SUM(CASE WHEN sold = 1 AND day = first_day THEN sales ELSE 0 END) AS BIGINT) \
+         FROM (SELECT customer_id, day, sold, sales, returns, \
+         MIN(CASE WHEN sold = 1 THEN day END) OVER (PARTITION BY customer_id) AS first_day \
+         FROM (SELECT customer_id, day, MAX(CASE WHEN kind = 1 THEN 1 ELSE 0 END) AS sold, \
+         SUM(CASE WHEN kind = 1 THEN amount_minor ELSE 0 END) AS sales, \
+         SUM(CASE WHEN kind = 2 THEN amount_minor ELSE 0 END) AS returns \
+         FROM purchase WHERE {of}"
+    );
+    (head, " GROUP BY customer_id, day) AS days) AS marked GROUP BY customer_id ORDER BY customer_id".to_owned())
+}
+
+fn read_sum(row: &QueryResult) -> Result<(Uuid, Summary)> {
+    let mut columns = Columns::of(row);
+    let customer = columns.take()?;
+    let occasions = columns.narrow()?;
+    let mut day = || -> Result<Day> {
+        let day: Option<i64> = columns.take()?;
+        Ok(Day::try_from(day.unwrap_or(0)).unwrap_or(0))
+    };
+    let (first_day, last_day) = (day()?, day()?);
+    let summary = Summary {
+        occasions,
+        first_day,
+        last_day,
+        day_sum: columns.take()?,
+        sales_minor: columns.take()?,
+        returns_minor: columns.take()?,
+        first_sales_minor: columns.take()?,
+    };
+    Ok((customer, summary))
+}
+
+/// The summaries of these customers from the ledger, rows up to the moment `until_us`; who has no such row is not in it.
+pub async fn summaries_of<C: ConnectionTrait>(
+    connection: &C,
+    customers: &[Uuid],
+    until_us: i64,
+) -> Result<HashMap<Uuid, Summary>> {
+    // A number of ours, so it may stand in the text: the list of customers takes the parameters.
+    let (head, tail) = summing(&format!("time_us <= {until_us} AND customer_id IN "));
+    let rows = bulk::select(connection, &head, customers.iter().map(|id| [(*id).into()]), &tail).await?;
+    rows.iter().map(read_sum).collect()
+}
+
+/// The summaries of all customers from `first` to `last`, both included, from the ledger, rows up to and with a day, by customer.
+pub async fn summaries_between<C: ConnectionTrait>(
+    connection: &C,
+    first: Uuid,
+    last: Uuid,
+    until: Day,
+) -> Result<Vec<(Uuid, Summary)>> {
+    let (head, tail) = summing("customer_id >= $1 AND customer_id <= $2 AND day <= $3");
+    let values = [first.into(), last.into(), i64::from(until).into()];
+    let rows = connection.query_all_raw(sql(connection, head + &tail, values)).await?;
+    rows.iter().map(read_sum).collect()
+}
+
+/// Where a row stands in a customer's list.
+pub type Place = (i64, String, String);
+
+/// One page of a customer's rows, newest first.
+pub async fn list<C: ConnectionTrait>(
+    connection: &C,
+    customer: Uuid,
+    after: Option<&Place>,
+    limit: u64,
+) -> Result<Vec<Purchase>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let order = "ORDER BY day DESC, time_us DESC, source DESC, purchase_id DESC";
+    let statement = match after {
+        None => {
+            let text = format!("SELECT {COLUMNS} FROM purchase WHERE customer_id = $1 {order} LIMIT $2");
+            sql(connection, text, [customer.into(), limit.into()])
+        }
+        Some((time_us, source, purchase_id)) => {
+            let text = format!(
+                "SELECT {COLUMNS} FROM purchase WHERE customer_id = $1 AND \
+                 (time_us, source, purchase_id) < ($2, $3, $4) {order} LIMIT $5"
+            );
+            let values =
+                [customer.into(), (*time_us).into(), source.clone().into(), purchase_id.clone().into(), limit.into()];
+            sql(connection, text, values)
+        }
+    };
+    connection.query_all_raw(statement).await?.iter().map(read).collect()
+}

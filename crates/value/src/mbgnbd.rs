@@ -1,0 +1,66 @@
+//! MBG/NBD: Batislam, Denizel & Filiztekin (2007), Empirical validation and comparison of models for customer base
+//! analysis, *International Journal of Research in Marketing* 24(3); the same as CBG/NBD of Hoppe & Wagner (2007).
+
+use crate::{Error, Fit, Parameters, Summary, geometric::Dropout};
+
+/// The modified beta-geometric/NBD model: a customer may leave after *every* occasion, the first included.
+///
+/// So silence also counts against who came only once, and P(alive) can be used for everybody.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MbgNbd(Parameters);
+
+impl MbgNbd {
+    const DROPOUT: Dropout = Dropout::AfterEvery;
+
+    /// The model with known parameters.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the parameter that is not within 1e-9 and 1e12.
+    pub fn new(parameters: Parameters) -> Result<Self, Error> {
+        parameters.validated().map(Self)
+    }
+
+    /// The model most likely to have produced the histories, each with its number of customers; equal ones may come
+    /// apart and in any order. Searches from several starts and takes some 40 passes over the distinct histories each.
+    ///
+    /// # Errors
+    /// [`Error::NoCustomers`], [`Error::NoRepeatBuyers`], [`Error::AllTheSame`], [`Error::Diverged`] and
+    /// [`Error::NotConverged`], as each says.
+    pub fn fit(histories: impl IntoIterator<Item = (Summary, u64)>) -> Result<Fit<Self>, Error> {
+        Ok(Self::DROPOUT.fit(histories)?.map(Self))
+    }
+
+    /// The parameters.
+    pub fn parameters(&self) -> Parameters {
+        self.0
+    }
+
+    /// The logarithm of the likelihood of one history, with times in weeks.
+    pub fn log_likelihood(&self, summary: &Summary) -> f64 {
+        Self::DROPOUT.log_likelihood(&self.0, summary)
+    }
+
+    /// The probability, within 0 and 1, that the customer has not left by now.
+    pub fn p_alive(&self, summary: &Summary) -> f64 {
+        Self::DROPOUT.p_alive(&self.0, summary)
+    }
+
+    /// Occasions to expect of the customer within `weeks` from now. Never negative, always
+    /// finite; a horizon below 0 or not a number counts as 0, one above [`crate::MAX_WEEKS`] as that.
+    pub fn expected_occasions(&self, summary: &Summary, weeks: f64) -> f64 {
+        let [occasions] = self.expected_occasions_at(summary, [weeks]);
+        occasions
+    }
+
+    /// [`expected_occasions`](Self::expected_occasions) for several horizons at once, at hardly more than the cost of
+    /// the longest.
+    pub fn expected_occasions_at<const L: usize>(&self, summary: &Summary, weeks: [f64; L]) -> [f64; L] {
+        Self::DROPOUT.expected_occasions(&self.0, summary, weeks)
+    }
+
+    /// Repeat occasions to expect of a customer yet to come within `weeks` of the first occasion: E[X(t)].
+    /// Range and horizon as in [`expected_occasions`](Self::expected_occasions).
+    pub fn expected_from_first(&self, weeks: f64) -> f64 {
+        Self::DROPOUT.expected_from_first(&self.0, weeks)
+    }
+}
