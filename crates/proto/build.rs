@@ -3,6 +3,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
+#[allow(clippy::disallowed_methods, reason = "this is how cargo tells a build script where things are")]
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());

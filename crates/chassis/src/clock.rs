@@ -1,7 +1,7 @@
 //! The only sources of time and ids: both are passed in, so that tests move time and a demo plays in its data's own time.
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -96,6 +96,12 @@ pub fn to_proto(time: Timestamp) -> prost_types::Timestamp {
         nanos += 1_000_000_000;
     }
     prost_types::Timestamp { seconds, nanos }
+}
+
+/// A moment for measuring how long something takes, or for giving up on it. Never for anything that is stored or decided: that is [`Clock`]'s.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's stopwatch")]
+pub fn stopwatch() -> Instant {
+    Instant::now()
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]

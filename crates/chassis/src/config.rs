@@ -45,11 +45,7 @@ pub struct Sources {
 
 impl Sources {
     /// The sources of this process, with its environment as it is now.
-    pub fn from_process(
-        defaults: impl Into<String>,
-        file: Option<PathBuf>,
-        overrides: Vec<(String, String)>,
-    ) -> Self {
+    pub fn from_process(defaults: impl Into<String>, file: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
         let env = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
             .collect();
@@ -95,6 +91,14 @@ impl Check<'_> {
     pub fn nested(&mut self, key: &str, part: &impl Validate) {
         let prefix = self.full(key);
         part.validate(&mut Check { prefix, origins: self.origins, problems: self.problems });
+    }
+
+    /// Takes over what a [`crate::parse::Check`] found; its fields are full keys.
+    pub fn violations(&mut self, found: Vec<crate::error::Violation>) {
+        for violation in found {
+            let origin = self.origins.of(&violation.field).cloned();
+            self.problems.push(Problem { key: violation.field, origin, value: None, message: violation.message });
+        }
     }
 
     fn full(&self, key: &str) -> String {
@@ -247,11 +251,7 @@ where
         layers.report_unknown(&known, &mut problems);
     }
     if let Some(config) = &config {
-        config.validate(&mut Check {
-            prefix: String::new(),
-            origins: &layers.origins,
-            problems: &mut problems,
-        });
+        config.validate(&mut Check { prefix: String::new(), origins: &layers.origins, problems: &mut problems });
     }
     match config {
         Some(config) => Errors::of(problems).map(|()| config),
@@ -395,8 +395,11 @@ impl Layers {
 
     /// Whatever was given and is not there in the configuration that was read was not understood.
     fn report_unknown(&self, known: &Value, problems: &mut Vec<Problem>) {
-        let names: BTreeSet<String> =
-            leaves_in_lists(known).into_iter().chain(leaves(&Value::from(self.defaults.clone()))).map(|(key, _)| key).collect();
+        let names: BTreeSet<String> = leaves_in_lists(known)
+            .into_iter()
+            .chain(leaves(&Value::from(self.defaults.clone())))
+            .map(|(key, _)| key)
+            .collect();
         for (key, _) in leaves_in_lists(&Value::from(self.merged.clone())) {
             if has(known, &key) || self.optional.contains(&key) || problems.iter().any(|problem| problem.key == key) {
                 continue;
@@ -639,9 +642,8 @@ fn distance(one: &str, other: &str) -> usize {
     for (row, letter) in one.iter().enumerate() {
         let mut current = vec![row + 1];
         for (column, opposite) in other.iter().enumerate() {
-            let mut best = (last[column] + usize::from(letter != opposite))
-                .min(last[column + 1] + 1)
-                .min(current[column] + 1);
+            let mut best =
+                (last[column] + usize::from(letter != opposite)).min(last[column + 1] + 1).min(current[column] + 1);
             let swapped = row > 0 && column > 0 && one[row - 1] == *opposite && *letter == other[column - 1];
             if swapped {
                 best = best.min(before_last[column - 1] + 1);
@@ -708,9 +710,20 @@ impl DbUrl {
         Self(url.into())
     }
 
+    /// Whether none is given.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The address with its password, for whoever connects.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for DbUrl {
+    fn from(url: T) -> Self {
+        Self::new(url)
     }
 }
 

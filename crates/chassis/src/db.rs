@@ -16,7 +16,7 @@ use std::{
     pin::Pin,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::FutureExt;
@@ -32,11 +32,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, stopwatch},
     error::{Error, Fault, Result},
     feed, telemetry,
 };
@@ -153,7 +153,7 @@ impl Db {
         T: Send,
         E: Fault,
     {
-        let started = started();
+        let started = stopwatch();
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
@@ -244,7 +244,7 @@ impl Deref for Tx<'_> {
 
 impl Tx<'_> {
     /// Publishes a change with this transaction: it reaches the followers if and only if the transaction commits. `key` is the
-    /// thing that changed; the changes of one key keep their order.
+    /// thing that changed; the changes of one key keep their order. The followers' traces go on from the span that is current now.
     pub fn publish(&self, topic: &'static str, key: Uuid, message: &impl prost::Message) {
         let change = feed::Pending::new(topic, key, message);
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
@@ -268,7 +268,54 @@ pub fn sql<C: ConnectionTrait>(
     text: impl Into<String>,
     values: impl IntoIterator<Item = Value>,
 ) -> Statement {
-    Statement::from_sql_and_values(connection.get_database_backend(), text, values)
+    let (backend, text, values): (_, _, Vec<Value>) =
+        (connection.get_database_backend(), text.into(), values.into_iter().collect());
+    if backend == DatabaseBackend::Sqlite && values.len() > MANY_PARAMETERS {
+        let (text, values) = without_names(text, values);
+        return Statement::from_sql_and_values(backend, text, values);
+    }
+    Statement::from_sql_and_values(backend, text, values)
+}
+
+/// From here on the names of parameters cost more than rewriting them.
+const MANY_PARAMETERS: usize = 32;
+/// SQLite's limit of parameters in one statement.
+const MAX_PARAMETERS: usize = 32_766;
+
+/// The same statement with `?` for every `$7`. To SQLite that is a name, and it searches through all names for each of them: a statement of
+/// twenty thousand parameters would take seconds.
+fn without_names(text: String, values: Vec<Value>) -> (String, Vec<Value>) {
+    let mut plain = String::with_capacity(text.len());
+    let mut order = Vec::with_capacity(values.len());
+    let mut quoted = false;
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(['$', '\'']) {
+        let (before, from) = rest.split_at(at);
+        plain.push_str(before);
+        let after = &from[1..];
+        let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        rest = match after[..digits].parse::<usize>() {
+            Ok(number) if !quoted && from.starts_with('$') && (1..=values.len()).contains(&number) => {
+                plain.push('?');
+                order.push(number - 1);
+                &after[digits..]
+            }
+            _ => {
+                quoted ^= from.starts_with('\'');
+                plain.push_str(&from[..1]);
+                after
+            }
+        };
+    }
+    plain.push_str(rest);
+    if order.iter().copied().eq(0..values.len()) {
+        return (plain, values);
+    }
+    if order.len() > MAX_PARAMETERS {
+        return (text, values);
+    }
+    let values = order.into_iter().map(|index| values[index].clone()).collect();
+    (plain, values)
 }
 
 async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnection)> {
@@ -386,17 +433,12 @@ async fn migrate<M: MigratorTrait>(write: &DatabaseConnection) -> Result<()> {
     Ok(())
 }
 
-#[allow(clippy::disallowed_methods, reason = "measures how long something took; no decision depends on it")]
-pub(crate) fn started() -> Instant {
-    Instant::now()
-}
-
 /// Items of a [`Batcher`] that may wait: about a second of writes. Beyond that load is shed.
 const BATCH_QUEUE: usize = 16_384;
 /// Items committed together at most: keeps one commit, and so the wait of those behind it, short.
 const BATCH_MAX: usize = 1_024;
 
-type Waiting<I, O, E> = (I, oneshot::Sender<Result<O, E>>);
+type Waiting<I, O, E> = (I, Span, oneshot::Sender<Result<O, E>>);
 
 /// A natural-batching writer: callers hand in single writes and wait; whatever queued up while the last commit ran is committed together.
 /// One write at a time costs one commit, a thousand at a time cost one too.
@@ -421,6 +463,9 @@ where
     /// Starts the writer. `write` gets the items in the order they came and gives as many results; an error of it concerns the whole batch, and
     /// then each item is tried alone, so that one that cannot be written does not take others with it.
     /// It ends, after writing what is queued, when the last clone is dropped.
+    ///
+    /// For the trace to go on from the call that made a change, let the item carry its `tracing::Span` and publish within it
+    /// (`span.in_scope(|| tx.publish(…))`).
     pub fn spawn<F>(db: Db, name: &'static str, write: F) -> Self
     where
         F: for<'c> Fn(&'c Tx<'_>, &'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync + 'static,
@@ -430,15 +475,24 @@ where
             let mut batch = Vec::with_capacity(BATCH_MAX);
             while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
                 // Whoever went away while waiting gets no work done: under overload that is most of it.
-                let (items, replies): (Vec<I>, Vec<_>) = batch.drain(..).filter(|(_, reply)| !reply.is_closed()).unzip();
-                match Self::write(&db, name, &write, &items).await {
+                batch.retain(|(_, _, reply)| !reply.is_closed());
+                let (items, callers): (Vec<I>, Vec<_>) =
+                    batch.drain(..).map(|(item, span, reply)| (item, (span, reply))).unzip();
+                let (spans, replies): (Vec<Span>, Vec<_>) = callers.into_iter().unzip();
+                // A batch belongs to no caller's trace, except to that of an only one.
+                let span = if let [only] = &spans[..] { only.clone() } else { Span::none() };
+                match Self::write(&db, name, &write, &items).instrument(span).await {
                     Ok(results) => {
                         for (reply, result) in replies.into_iter().zip(results) {
                             let _ = reply.send(Ok(result));
                         }
                     }
                     Err(error) if items.len() <= 1 => {
-                        replies.into_iter().take(1).zip([error]).for_each(|(reply, error)| drop(reply.send(Err(error))));
+                        replies
+                            .into_iter()
+                            .take(1)
+                            .zip([error])
+                            .for_each(|(reply, error)| drop(reply.send(Err(error))));
                     }
                     Err(error) => match error.shared() {
                         // The database is away: a thousand tries one by one would only keep everybody waiting.
@@ -448,8 +502,8 @@ where
                             }
                         }
                         _ => {
-                            for (item, reply) in items.into_iter().zip(replies) {
-                                let one = Self::write(&db, name, &write, &[item]).await;
+                            for ((item, span), reply) in items.into_iter().zip(spans).zip(replies) {
+                                let one = Self::write(&db, name, &write, &[item]).instrument(span).await;
                                 let _ = reply.send(one.and_then(|mut results| {
                                     results
                                         .pop()
@@ -486,7 +540,7 @@ where
     /// `Overloaded` where too many wait already; the write's own.
     pub async fn submit(&self, item: I) -> Result<O, E> {
         let (reply, result) = oneshot::channel();
-        self.queue.try_send((item, reply)).map_err(|error| match error {
+        self.queue.try_send((item, Span::current(), reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded(self.name),
             mpsc::error::TrySendError::Closed(_) => Error::NotServing(self.name),
         })?;
@@ -496,3 +550,19 @@ where
 
 /// The sequence of the last change that is known to be committed, as a channel to wait on.
 pub(crate) type Latest = watch::Sender<i64>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_lose_their_names_and_keep_their_values() {
+        let values: Vec<Value> = (1..=3).map(Value::from).collect();
+        let plain = |text: &str| without_names(text.to_owned(), values.clone());
+        assert_eq!(plain("VALUES ($1,$2),($3)"), ("VALUES (?,?),(?)".to_owned(), values.clone()));
+        let twice = [2, 1, 2, 3].map(Value::from).to_vec();
+        assert_eq!(plain("SET a = $2, b = $1, c = $2, d = $3"), ("SET a = ?, b = ?, c = ?, d = ?".to_owned(), twice));
+        let (text, kept) = plain("SELECT '$1', 'it''s $2', $3, '$'");
+        assert_eq!((text.as_str(), kept), ("SELECT '$1', 'it''s $2', ?, '$'", vec![Value::from(3)]));
+    }
+}

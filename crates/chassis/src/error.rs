@@ -334,7 +334,12 @@ fn kind_of_code(code: &str, database: &dyn sqlx::error::DatabaseError) -> DbFaul
             "57014" => DbFault::Away,
             // 08 connection, 53 resources (disk_full …), 57P admin shutdown, cannot connect now; 25006 read-only after a
             // fail-over; 25P03 cut off because the transaction lay idle
-            _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") || code == "25006" || code == "25P03" => {
+            _ if code.starts_with("08")
+                || code.starts_with("53")
+                || code.starts_with("57P")
+                || code == "25006"
+                || code == "25P03" =>
+            {
                 DbFault::Away
             }
             _ => DbFault::Bug,

@@ -24,8 +24,10 @@ use crate::{
 
 mod follow;
 mod watch;
+mod wire;
 pub use follow::{Change, Follow, follow};
 pub use watch::{Snapshot, Source, watch};
+pub use wire::{Complaints, Contacts, Customers, Entries, Feed, Scores, respond, spawn_follow};
 
 /// How soon a watcher notices what another process committed to the same database.
 const POLL: Duration = Duration::from_millis(25);
@@ -43,11 +45,13 @@ pub(crate) struct Pending {
     topic: &'static str,
     key: Uuid,
     payload: Vec<u8>,
+    /// Of the span it was published in: a batch writes for many callers, each with a trace of its own.
+    traceparent: Option<String>,
 }
 
 impl Pending {
     pub(crate) fn new(topic: &'static str, key: Uuid, message: &impl prost::Message) -> Self {
-        Self { topic, key, payload: message.encode_to_vec() }
+        Self { topic, key, payload: message.encode_to_vec(), traceparent: telemetry::current_traceparent() }
     }
 }
 
@@ -64,7 +68,6 @@ pub(crate) async fn append(tx: &DatabaseTransaction, changes: &[Pending], clock:
         Some(row) => i64::try_get(&row, "", "seq").map_err(sea_orm::DbErr::from)?,
         None => return Err(Error::Internal("feed_head has no row".to_owned())),
     };
-    let traceparent = telemetry::current_traceparent();
     let now = clock.now_micros();
     let mut seq = last - count;
     let mut left = changes;
@@ -88,7 +91,7 @@ pub(crate) async fn append(tx: &DatabaseTransaction, changes: &[Pending], clock:
                 change.topic.into(),
                 change.key.into(),
                 change.payload.clone().into(),
-                traceparent.clone().into(),
+                change.traceparent.clone().into(),
                 now.into(),
             ]);
         }

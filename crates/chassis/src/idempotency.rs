@@ -11,6 +11,8 @@ use crate::{
 
 /// How long replies are kept: longer than any sensible caller goes on retrying, a weekend included.
 pub const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+/// Replies dropped in one transaction at most: writers wait meanwhile.
+const FORGET: i64 = 5_000;
 
 /// One request, recognised when it comes again.
 #[derive(Clone, Debug)]
@@ -69,11 +71,19 @@ pub async fn record<R: Message>(tx: &Tx<'_>, key: &Key, reply: R) -> Result<R> {
 /// `Database`.
 pub async fn forget_old(db: &Db) -> Result<()> {
     let before = db.clock().now_micros().saturating_sub(RETENTION_MICROS);
-    db.run_tx("forget_requests", |tx| {
-        Box::pin(async move {
-            tx.execute_raw(sql(&**tx, "DELETE FROM request WHERE create_time < $1", [before.into()])).await?;
-            Ok(())
-        })
-    })
-    .await
+    loop {
+        let forgotten = db
+            .run_tx("forget_requests", |tx| {
+                Box::pin(async move {
+                    let text = "DELETE FROM request WHERE (rpc, request_id) IN \
+                                (SELECT rpc, request_id FROM request WHERE create_time < $1 LIMIT $2)";
+                    let done = tx.execute_raw(sql(&**tx, text, [before.into(), FORGET.into()])).await?;
+                    Ok::<_, Error>(done.rows_affected())
+                })
+            })
+            .await?;
+        if forgotten < FORGET.unsigned_abs() {
+            return Ok(());
+        }
+    }
 }

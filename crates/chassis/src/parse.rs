@@ -11,9 +11,9 @@ use crate::error::{Error, Result, Violation};
 pub const REQUEST_ID_CHARS: usize = 64;
 /// Most violations that one answer lists: a caller mends a few at a time, and a batch of thousands must not answer with megabytes.
 pub const MAX_VIOLATIONS: usize = 50;
-/// Text of all violations of one answer. They travel twice, as the message (percent-encoded) and as details (base64), in headers of which
-/// an HTTP/2 client usually takes 16 KiB in all.
-pub const MAX_VIOLATION_BYTES: usize = 4_000;
+/// Text of all violations of one answer. It travels three times, as the message (percent-encoded) and twice in the details (base64), four times
+/// as long in all, in headers of which an HTTP/2 client usually takes 16 KiB.
+pub const MAX_VIOLATION_BYTES: usize = 2_500;
 
 /// Gathers what is wrong with a request. A method that finds a fault notes it and returns a stand-in; call [`Check::done`]
 /// before the values are used.

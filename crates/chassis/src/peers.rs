@@ -20,7 +20,7 @@ use tonic::{
 use tower::{Layer, Service};
 
 use crate::{
-    db::started,
+    clock::stopwatch,
     error::{Error, Result},
     telemetry,
 };
@@ -50,7 +50,7 @@ pub(crate) async fn with_deadline<F: Future>(deadline: Option<Instant>, call: F)
 /// What is left of the deadline of the call being served; absent where there is none.
 pub fn time_left() -> Option<Duration> {
     let deadline = DEADLINE.try_with(|deadline| *deadline).ok().flatten()?;
-    Some(deadline.saturating_duration_since(started()))
+    Some(deadline.saturating_duration_since(stopwatch()))
 }
 
 /// A channel to one peer, as the generated clients take it.
@@ -144,8 +144,11 @@ fn balanced(origin: Uri, tls: Option<ClientTlsConfig>, host: String, port: u16) 
                         let _ = changes.send(Change::Remove(*gone)).await;
                     }
                     for new in found.difference(&known) {
-                        let address =
-                            Uri::builder().scheme(scheme.as_str()).authority(new.to_string()).path_and_query("/").build();
+                        let address = Uri::builder()
+                            .scheme(scheme.as_str())
+                            .authority(new.to_string())
+                            .path_and_query("/")
+                            .build();
                         let Ok(address) = address else { continue };
                         match endpoint(&origin, address, tls.clone()) {
                             Ok(endpoint) => drop(changes.send(Change::Insert(*new, endpoint)).await),

@@ -36,8 +36,9 @@ use tonic_health::ServingStatus;
 use tower::{Layer, Service as Tower};
 
 use crate::{
+    clock::stopwatch,
     context::Context,
-    db::{BoxFuture, started},
+    db::BoxFuture,
     error::{Error, Result},
     peers, telemetry,
 };
@@ -116,9 +117,11 @@ pub async fn serve(
 ) -> Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", ServingStatus::NotServing).await;
-    let mut base = Routes::new(health);
     // Both versions: older tools ask v1alpha alone.
-    base = base.add_service(reflection_v1()?).add_service(reflection_v1alpha()?);
+    let unusable = |error| Error::Internal(format!("reflection: {error}"));
+    let base = Routes::new(health)
+        .add_service(reflection(&services).build_v1().map_err(unusable)?)
+        .add_service(reflection(&services).build_v1alpha().map_err(unusable)?);
 
     let mounts: HashMap<&'static str, Mount> =
         services.iter().map(|service| (service.grpc_name, (service.name, Arc::new(OnceLock::new())))).collect();
@@ -217,23 +220,20 @@ async fn read_pem(key: &'static str, path: &PathBuf) -> Result<Vec<u8>> {
     tokio::fs::read(path).await.map_err(|error| Error::invalid(key, format!("cannot read {}: {error}", path.display())))
 }
 
-fn reflection_builder<'b>() -> tonic_reflection::server::Builder<'b> {
-    tonic_reflection::server::Builder::configure()
+/// Lists what is mounted here, and knows every message, those in the details of errors included.
+fn reflection(services: &[Service]) -> tonic_reflection::server::Builder<'static> {
+    let fixed =
+        ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+    services
+        .iter()
+        .map(|service| service.grpc_name)
+        .chain(fixed)
+        .fold(tonic_reflection::server::Builder::configure(), |builder, name| builder.with_service_name(name))
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // So that clients can read the details of errors.
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-}
-
-fn reflection_v1()
--> Result<tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>> {
-    reflection_builder().build_v1().map_err(|error| Error::Internal(format!("reflection: {error}")))
-}
-
-fn reflection_v1alpha() -> Result<
-    tonic_reflection::server::v1alpha::ServerReflectionServer<impl tonic_reflection::server::v1alpha::ServerReflection>,
-> {
-    reflection_builder().build_v1alpha().map_err(|error| Error::Internal(format!("reflection: {error}")))
 }
 
 type Response = http::Response<Body>;
@@ -284,11 +284,16 @@ impl Tower<http::Request<Body>> for Guard {
             (None, false) => Some(CALL_TIMEOUT),
             (None, true) => None,
         };
+        // In both directions, or the connection would wait for a client that never hangs up.
+        let request = match &drain {
+            Some(drain) => request.map(|body| Body::new(Streaming::new(body, None, Some(drain.clone())))),
+            None => request,
+        };
         let call = self.inner.call(request);
         Box::pin(async move {
             // Held until the answer's head is ready: a watcher does not count once it streams.
             let _permit = permit;
-            let deadline = limit.map(|limit| started() + limit);
+            let deadline = limit.map(|limit| stopwatch() + limit);
             let guarded = AssertUnwindSafe(peers::with_deadline(deadline, call)).catch_unwind();
             let result = match deadline {
                 Some(deadline) => tokio::time::timeout_at(deadline.into(), guarded).await,

@@ -1,4 +1,5 @@
 //! Configuration as an operator meets it: layers, errors all at once, secrets that stay secret.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -182,9 +183,11 @@ fn every_error_is_told_at_once_with_its_key_its_source_and_what_is_allowed() {
     let mut expected = vec![
         format!("replicas ({file}): allowed: a whole number from 0 to 255"),
         format!("scoring.method ({file}): found `magic`, allowed: quantiles, fixed"),
-        "server.insecure (environment variable CLIENTELE_SERVER__INSECURE): found a text, allowed: true or false".to_owned(),
+        "server.insecure (environment variable CLIENTELE_SERVER__INSECURE): found a text, allowed: true or false"
+            .to_owned(),
         format!("server.listen ({file}): found a whole number, allowed: a text"),
-        "margin_rate (environment variable CLIENTELE_MARGIN_RATE): unknown key; did you mean scoring.margin_rate?".to_owned(),
+        "margin_rate (environment variable CLIENTELE_MARGIN_RATE): unknown key; did you mean scoring.margin_rate?"
+            .to_owned(),
         "scoring.colour (flag): unknown key".to_owned(),
         format!("server.listn ({file}): unknown key; did you mean server.listen?"),
         "server.services (environment variable CLIENTELE_SERVER__SERVICES): allowed: at least one service".to_owned(),
@@ -253,7 +256,8 @@ fn a_type_that_tolerates_no_unknown_keys_is_told_about_all_of_them_too() {
 
 #[test]
 fn a_file_that_cannot_be_read_or_parsed_is_named_without_showing_its_lines() {
-    let missing = Sources { defaults: DEFAULTS.to_owned(), file: Some("/nowhere/clientele.toml".into()), ..Sources::default() };
+    let missing =
+        Sources { defaults: DEFAULTS.to_owned(), file: Some("/nowhere/clientele.toml".into()), ..Sources::default() };
     assert!(problems(&missing)[0].starts_with("file /nowhere/clientele.toml: cannot be read: "));
     let (_folder, path) = file("replicas = 2\n[scoring]\ntoken = s3cret\n");
     let found = problems(&Sources { defaults: DEFAULTS.to_owned(), file: Some(path), ..Sources::default() });

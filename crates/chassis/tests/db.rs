@@ -197,7 +197,7 @@ async fn callers_that_go_away_at_any_moment_leave_no_connection_behind(backend: 
         // Polled a few times and dropped there, wherever that is.
         let mut both = std::pin::pin!(futures::future::join(work, reading));
         for _ in 0..=polls {
-            if let std::task::Poll::Ready(_) = futures::poll!(both.as_mut()) {
+            if futures::poll!(both.as_mut()).is_ready() {
                 break;
             }
             tokio::task::yield_now().await;
@@ -207,7 +207,8 @@ async fn callers_that_go_away_at_any_moment_leave_no_connection_behind(backend: 
         let text = "SELECT COUNT(*) FROM pg_stat_activity \
                     WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
         let admin = &sea_orm::Database::connect(temp.url()).await.unwrap();
-        eventually("no connection is left inside a transaction", || async move { number(admin, text).await == 0 }).await;
+        eventually("no connection is left inside a transaction", || async move { number(admin, text).await == 0 })
+            .await;
     }
     // Whatever happened to the others, what is acknowledged now is there for all to see.
     for _ in 0..40 {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +16,7 @@ use chassis::{
     feed::{self, Event},
     testing::{Backend, TempDb, eventually, fault, noon},
 };
-use futures::{FutureExt, StreamExt, future::join_all};
+use futures::{FutureExt, StreamExt};
 use proto::{common::v1::FeedMark, scoring::v1::Standing};
 use sea_orm::{ConnectionTrait, SqliteTransactionMode, TransactionOptions, TransactionTrait, TryGetable};
 use tokio::sync::Notify;
@@ -97,6 +97,7 @@ async fn collect(mut stream: Changes, mut seen: Seen, last: Uuid, cursor: Arc<Mu
 
 async fn watchers_see_every_change_once_in_commit_order_whenever_they_come(backend: Backend) {
     const WRITERS: u64 = 12;
+    const ROUNDS: i64 = 40;
     const WATCHERS: u64 = 24;
     let temp = TempDb::new(backend).await;
     let replicas = Arc::new([connect(temp.url()).await, connect(temp.url()).await, connect(temp.url()).await]);
@@ -107,15 +108,16 @@ async fn watchers_see_every_change_once_in_commit_order_whenever_they_come(backe
     }
     let last = all[2_500];
     let chosen: Arc<Vec<Uuid>> = Arc::new(all[..2_500].iter().copied().step_by(61).collect());
-    let (cursor, over) = (Arc::new(Mutex::new((String::new(), 0))), Arc::new(AtomicBool::new(false)));
+    let (cursor, progress) = (Arc::new(Mutex::new((String::new(), 0))), Arc::new(AtomicU64::new(0)));
 
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
-            let (replicas, chosen) = (Arc::clone(&replicas), Arc::clone(&chosen));
+            let (replicas, chosen, progress) = (Arc::clone(&replicas), Arc::clone(&chosen), Arc::clone(&progress));
             tokio::spawn(async move {
                 let mut dice = Dice::new(writer + 1);
                 let mut acknowledged = Vec::new();
-                for round in 0..40 {
+                for round in 0..ROUNDS {
+                    progress.fetch_add(1, Ordering::Relaxed);
                     let mut batch: Vec<Uuid> = (0..=dice.roll(3)).map(|_| *dice.pick(&chosen)).collect();
                     batch.sort_unstable();
                     batch.dedup();
@@ -151,12 +153,15 @@ async fn watchers_see_every_change_once_in_commit_order_whenever_they_come(backe
         .collect();
 
     let watchers = tokio::spawn({
-        let (replicas, cursor, over) = (Arc::clone(&replicas), Arc::clone(&cursor), Arc::clone(&over));
+        let (replicas, cursor, progress) = (Arc::clone(&replicas), Arc::clone(&cursor), Arc::clone(&progress));
         async move {
             let (mut dice, mut watchers) = (Dice::new(99), Vec::new());
             for watcher in 0..WATCHERS {
                 // Spread over the whole run, however long it takes.
-                dawdle(dice.roll(600)).await;
+                let begin = watcher * (WRITERS * ROUNDS as u64 - 20) / WATCHERS;
+                while progress.load(Ordering::Relaxed) < begin {
+                    dawdle(1 + dice.roll(10)).await;
+                }
                 let db = dice.pick(&*replicas);
                 let (from, number) = cursor.lock().unwrap().clone();
                 let (stream, seen) = match watcher % 3 {
@@ -173,9 +178,6 @@ async fn watchers_see_every_change_once_in_commit_order_whenever_they_come(backe
                     }
                 };
                 watchers.push(tokio::spawn(collect(stream.unwrap(), seen, last, Arc::clone(&cursor))));
-                if over.load(Ordering::Relaxed) {
-                    break;
-                }
             }
             watchers
         }
@@ -185,7 +187,6 @@ async fn watchers_see_every_change_once_in_commit_order_whenever_they_come(backe
     for writer in writers {
         acknowledged.extend(writer.await.unwrap());
     }
-    over.store(true, Ordering::Relaxed);
     let watchers = watchers.await.unwrap();
     acknowledged.push((last, bump(&replicas[0], &[last], 0).await.unwrap()[0]));
 
@@ -226,7 +227,11 @@ async fn watchers_see_every_change_once_in_commit_order_whenever_they_come(backe
                     start
                 }
             };
-            if seen.from.is_some() { resumed += 1 } else { fresh += 1 };
+            if seen.from.is_some() {
+                resumed += 1
+            } else {
+                fresh += 1
+            };
             assert_eq!(seen.live, truth[start..]);
         }
     }
@@ -459,8 +464,7 @@ async fn young_changes_are_kept(backend: Backend) {
     // Beside a writer, as it happens in life, and by two replicas at once.
     let other = support::connect_at(temp.url(), &clock).await;
     let hour = Duration::from_secs(3600 - 1);
-    let (one, two, done) =
-        tokio::join!(feed::trim(&db, hour), feed::trim(&other, hour), bump(&db, &many[..1], 3));
+    let (one, two, done) = tokio::join!(feed::trim(&db, hour), feed::trim(&other, hour), bump(&db, &many[..1], 3));
     done.unwrap();
     assert_eq!(one.unwrap() + two.unwrap(), 7_000);
     let mut stream = watch(&db, &young, false).await.unwrap();
@@ -481,7 +485,8 @@ async fn cursors_that_are_not_of_this_feed_are_refused(backend: Backend) {
     };
     let good = next_cursor(&db).await;
     bump(&other, &ids(3), 1).await.unwrap();
-    let mut bad = vec![of_another_topic, next_cursor(&other).await, "=".into(), "é\0".into(), "AAAA".into(), "x".repeat(100_000)];
+    let mut bad =
+        vec![of_another_topic, next_cursor(&other).await, "=".into(), "é\0".into(), "AAAA".into(), "x".repeat(100_000)];
     bad.extend((1..good.len()).map(|cut| good[..cut].to_owned()));
     bad.push(format!("{good}A"));
     for cursor in bad {

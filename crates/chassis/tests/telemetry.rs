@@ -2,6 +2,7 @@
 //!
 //! A process has one telemetry, so the tests with export share one set-up and tell their spans apart by trace id; those about
 //! telemetry that is off or whose collector is dead use a scoped one.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -41,11 +42,12 @@ struct Echo {
     /// `publish` sends the current traceparent here.
     published: Option<mpsc::UnboundedSender<Option<String>>>,
     /// `watch` streams what arrives here.
-    stream: Arc<Mutex<Option<mpsc::Receiver<Result<String, Status>>>>>,
+    stream: Arc<Mutex<Option<Messages>>>,
     /// `hang` tells here that it has begun.
     hanging: Option<mpsc::UnboundedSender<()>>,
 }
 
+type Messages = mpsc::Receiver<Result<String, Status>>;
 type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
 
 impl UnaryService<String> for Echo {
@@ -423,10 +425,8 @@ async fn transactions_feeds_and_counts_are_measured() {
     telemetry::count("rpc.server.shed", "queue full");
     telemetry::count("rpc.server.shed", "queue full");
     guard.flush();
-    let measured = receiver
-        .wait_for_measurements(|all| all.iter().any(|one| one.name == "rpc.server.shed"), LIMIT)
-        .await
-        .unwrap();
+    let measured =
+        receiver.wait_for_measurements(|all| all.iter().any(|one| one.name == "rpc.server.shed"), LIMIT).await.unwrap();
     let value = |name: &str, key: &str, label: &str| {
         measured.iter().find(|one| one.name == name && one.attribute(key) == label).unwrap().value
     };
@@ -456,8 +456,7 @@ fn an_unusable_configuration_is_refused_with_its_reason() {
 fn scoped(config: Config) -> (tracing::Dispatch, Guard, Arc<Mutex<Vec<String>>>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&lines);
-    let (dispatch, guard) =
-        telemetry::scoped(&config, move |line| sink.lock().unwrap().push(line.to_owned())).unwrap();
+    let (dispatch, guard) = telemetry::scoped(&config, move |line| sink.lock().unwrap().push(line.to_owned())).unwrap();
     (dispatch, guard, lines)
 }
 
@@ -486,6 +485,32 @@ async fn with_telemetry_off_the_context_still_reaches_peers_and_feed() {
         assert_eq!(telemetry::current_traceparent(), None);
     }
     .await;
+}
+
+#[tokio::test]
+async fn a_trace_that_is_not_kept_is_passed_on_as_not_kept() {
+    let receiver = Receiver::start().unwrap();
+    let config = Config {
+        otlp_endpoint: Some(receiver.endpoint()),
+        log_filter: "off".to_owned(),
+        sample_ratio: 0.0,
+        ..Config::default()
+    };
+    let (dispatch, guard, _) = scoped(config);
+    let _default = dispatcher::set_default(&dispatch);
+    let (sender, mut published) = mpsc::unbounded_channel();
+    let peer = serve(Echo { published: Some(sender), ..Echo::default() }).await;
+    say(peer.clone(), "publish", &[]).await.unwrap();
+    let begun_here = published.recv().await.unwrap().unwrap();
+    assert!(begun_here.starts_with("00-") && begun_here.ends_with("-00"), "{begun_here}");
+    // Who began the trace decides: a caller that keeps it gets our spans too.
+    let (trace_id, traceparent) = a_trace(13);
+    say(peer, "publish", &[]).instrument(within(&traceparent)).await.unwrap();
+    let begun_by_caller = published.recv().await.unwrap().unwrap();
+    assert!(begun_by_caller.ends_with("-01"), "{begun_by_caller}");
+    guard.shutdown();
+    let spans = receiver.wait_for(|spans| spans.len() >= 3, LIMIT).await.unwrap();
+    assert!(spans.iter().all(|span| span.trace_id == trace_id), "{spans:#?}");
 }
 
 #[tokio::test]
@@ -571,8 +596,9 @@ fn a_text_line_reads_from_time_to_trace() {
     let line = lines.lock().unwrap().concat();
     let (time, rest) = line.split_once(' ').unwrap();
     assert_eq!(time.len(), "2026-01-01T00:00:00.000Z".len());
-    let expected =
-        format!("ERROR telemetry: no such tier reason=\"two words\" file=a\\nb in rank customers=3 in test trace={trace_id}\n");
+    let expected = format!(
+        "ERROR telemetry: no such tier reason=\"two words\" file=a\\nb in rank customers=3 in test trace={trace_id}\n"
+    );
     assert_eq!(rest, expected);
 }
 

@@ -11,11 +11,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use chassis::{
     Clock,
+    clock::stopwatch,
     testing::{Backend, TempDb},
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -37,8 +38,11 @@ use crate::{
     serve, view,
 };
 
+mod collector;
 mod echo;
 mod raw;
+
+pub use collector::Collector;
 
 /// Customers that contacts are decided for.
 const CUSTOMERS: usize = 100_000;
@@ -164,7 +168,7 @@ impl Suite {
             &mut config.complaints.database_url,
         ] {
             let database = TempDb::new(backend).await;
-            database.url().clone_into(url);
+            *url = database.url().into();
             databases.push(database);
         }
         config.server.listen = ([127, 0, 0, 1], 0).into();
@@ -175,7 +179,7 @@ impl Suite {
         let url = format!("http://{}", running.address);
         let client = Client::new(std::slice::from_ref(&url))?;
         let running = tokio::spawn(running.ended());
-        let begin = now();
+        let begin = stopwatch();
         while client.scoring().get_standing_counts(scoring::GetStandingCountsRequest {}).await.is_err()
             || client.profiles().list_customers(profiles::ListCustomersRequest::default()).await.is_err()
             || client.routing().list_queues(routing::ListQueuesRequest {}).await.is_err()
@@ -223,10 +227,20 @@ impl Suite {
         // Every third customer comes again; every thirtieth often: enough to fit and to rank by.
         let mut rows = Vec::new();
         for customer in 0..CUSTOMERS {
-            let visits = if customer % 30 == 0 { 8 } else if customer % 3 == 0 { 3 } else { 1 };
+            let visits = if customer % 30 == 0 {
+                8
+            } else if customer % 3 == 0 {
+                3
+            } else {
+                1
+            };
             for visit in 0..visits {
                 let day = (customer % 97 + visit * (11 + customer % 23)) % 290;
-                rows.push(self.purchase(customer, i64::try_from(day).unwrap_or(0), 500 + (customer * 7_919 % 9_500) as i64));
+                rows.push(self.purchase(
+                    customer,
+                    i64::try_from(day).unwrap_or(0),
+                    500 + (customer * 7_919 % 9_500) as i64,
+                ));
             }
         }
         for chunk in rows.chunks(5_000) {
@@ -242,7 +256,7 @@ impl Suite {
         commands::wait(&self.client, operation, false).await?;
         bar.set_message("waiting until routing has followed");
         let last = self.lock().last().cloned().unwrap_or_default();
-        let begin = now();
+        let begin = stopwatch();
         loop {
             let reply = self.client.routing().decide(decide(&last)).await?.into_inner();
             if reply.standing.is_some_and(|standing| standing.tier != 0) {
@@ -304,12 +318,14 @@ async fn calls(suite: &Suite, bar: &ProgressBar, calls: Calls) -> Result<Row> {
         Calls::Decide => {
             let request = decide(&suite.customer(0));
             let reply = suite.client.routing().decide(request.clone()).await?.into_inner();
-            (sample_request, sample_reply) = (prost::Message::encoded_len(&request), prost::Message::encoded_len(&reply));
+            (sample_request, sample_reply) =
+                (prost::Message::encoded_len(&request), prost::Message::encoded_len(&reply));
         }
         Calls::Durable => {
             let request = scoring::RecordPurchasesRequest { purchases: vec![suite.purchase(0, 1, 1_000)] };
             let reply = suite.client.scoring().record_purchases(request.clone()).await?.into_inner();
-            (sample_request, sample_reply) = (prost::Message::encoded_len(&request), prost::Message::encoded_len(&reply));
+            (sample_request, sample_reply) =
+                (prost::Message::encoded_len(&request), prost::Message::encoded_len(&reply));
         }
     }
     let echo = echo::Server::start(sample_reply).await?;
@@ -371,7 +387,8 @@ fn scatter(number: u64) -> usize {
 }
 
 async fn connect(url: &str) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| Error::new(error.to_string()))?.tcp_nodelay(true);
+    let endpoint =
+        Endpoint::from_shared(url.to_owned()).map_err(|error| Error::new(error.to_string()))?.tcp_nodelay(true);
     endpoint.connect().await.map_err(|error| Error::new(format!("{url}: {error}")))
 }
 
@@ -387,7 +404,7 @@ where
     F: Future<Output = std::result::Result<(), tonic::Status>>,
 {
     let numbers = AtomicU64::new(0);
-    let begin = now();
+    let begin = stopwatch();
     let callers = (0..CALLERS).map(|caller| {
         let channel = channels[caller % channels.len()].clone();
         let (numbers, call) = (&numbers, &call);
@@ -395,7 +412,7 @@ where
             let mut latencies = Vec::new();
             while begin.elapsed() < HALF {
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
-                let sent = now();
+                let sent = stopwatch();
                 call(channel.clone(), number).await?;
                 latencies.push(sent.elapsed());
             }
@@ -428,12 +445,13 @@ async fn bulk(suite: &Suite, bar: &ProgressBar, key: &'static str) -> Result<Row
     let (mut ours_rates, mut raw_rates) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         bar.set_message(format!("bulk against the database alone, round {round} of {ROUNDS}"));
-        let rows: Vec<scoring::Purchase> =
-            (0..BULK_ROWS).map(|number| suite.purchase(scatter(number as u64), 295, 1_000 + number as i64 % 5_000)).collect();
+        let rows: Vec<scoring::Purchase> = (0..BULK_ROWS)
+            .map(|number| suite.purchase(scatter(number as u64), 295, 1_000 + number as i64 % 5_000))
+            .collect();
         let raw = raw::insert(backend, &rows).await?;
         let batches: Vec<_> =
             rows.chunks(5_000).map(|chunk| scoring::StreamPurchasesRequest { purchases: chunk.to_vec() }).collect();
-        let begin = now();
+        let begin = stopwatch();
         let reply = suite.client.scoring().stream_purchases(futures::stream::iter(batches)).await?.into_inner();
         let ours = begin.elapsed();
         let recorded = reply.counts.map_or(0, |counts| counts.recorded);
@@ -465,8 +483,9 @@ async fn freshness(suite: &Suite, bar: &ProgressBar) -> Result<Vec<Row>> {
         let before = routing.decide(decide(&id)).await?.into_inner().standing.unwrap_or_default();
         let purchase = suite.purchase(customer, 298, 2_000);
         scoring.record_purchases(scoring::RecordPurchasesRequest { purchases: vec![purchase] }).await?;
-        let acknowledged = now();
-        let score = scoring.get_score(scoring::GetScoreRequest { customer_id: id.clone(), ..Default::default() }).await?;
+        let acknowledged = stopwatch();
+        let score =
+            scoring.get_score(scoring::GetScoreRequest { customer_id: id.clone(), ..Default::default() }).await?;
         let after = score.into_inner().score.and_then(|score| score.standing).unwrap_or_default();
         // Only a purchase that changes the standing can be seen in a decision.
         if after.revision <= before.revision {
@@ -487,11 +506,6 @@ async fn freshness(suite: &Suite, bar: &ProgressBar) -> Result<Vec<Row>> {
     let (p50, p99) = (quantile(&latencies, 50), quantile(&latencies, 99));
     let text = format!("ms, of {} purchases one after another; p50 {p50:.2} ms", latencies.len());
     Ok(vec![Row { key: "freshness_p99_ms", median: p99, low: p50, high: quantile(&latencies, 100), text }])
-}
-
-#[allow(clippy::disallowed_methods, reason = "measuring is what this is for")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// A customer's id as the bare table holds it.

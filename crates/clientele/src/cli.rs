@@ -5,8 +5,9 @@ use chassis::{Clock, telemetry};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    client::{Client, Error, Result},
-    bench, commands, config,
+    bench,
+    client::{Client, DEFAULT_SERVER, Error, Result},
+    commands, config,
     config::Config,
     demo,
     import::Delimiter,
@@ -110,6 +111,13 @@ enum Command {
     /// File and handle complaints
     #[command(subcommand)]
     Complaint(commands::Complaint),
+    /// Ask whether a server is serving; exits with 1 where it is not (for probes)
+    Health {
+        /// profiles, scoring, routing or complaints; none asks for all that run there
+        service: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Follow what changes, as it changes
     Watch {
         /// scores, customers, contacts or complaints
@@ -157,7 +165,7 @@ struct DemoArgs {
 #[derive(Debug, Clone, Args)]
 pub struct Target {
     /// The server: a URL for all services, or NAME=URL for one of them (may be given many times)
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7100", env = "CLIENTELE_SERVER")]
+    #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER, env = "CLIENTELE_SERVER")]
     pub server: Vec<String>,
     /// Print canonical protobuf JSON instead of tables
     #[arg(long)]
@@ -277,6 +285,8 @@ pub async fn run() -> Result<()> {
             let mut config = load(&cli.process, overrides(&cli.process)?)?;
             // Tracing is on, as in production; lines about each purchase would measure the terminal.
             config.telemetry.log_filter = "warn".to_owned();
+            let collector = bench::Collector::start().await?;
+            config.telemetry.otlp_endpoint.get_or_insert_with(|| collector.endpoint.clone());
             let guard = init_telemetry(&config)?;
             let result = bench::run(config, json).await;
             guard.shutdown();
@@ -301,6 +311,7 @@ pub async fn run() -> Result<()> {
             commands::decide(&target, &who, &purpose, channel.as_deref()).await
         }
         Command::Complaint(command) => commands::complaint(command).await,
+        Command::Health { service, target } => commands::health(&target, service.as_deref()).await,
         Command::Watch { feed, cursor, only_new, target } => {
             commands::watch(&target, feed, cursor.as_deref().unwrap_or_default(), only_new).await
         }
@@ -312,7 +323,8 @@ fn overrides(process: &Process) -> Result<Vec<(String, String)>> {
         .set
         .iter()
         .map(|set| {
-            let (key, value) = set.split_once('=').ok_or_else(|| Error::new(format!("--set {set}: must be KEY=VALUE")))?;
+            let (key, value) =
+                set.split_once('=').ok_or_else(|| Error::new(format!("--set {set}: must be KEY=VALUE")))?;
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
@@ -331,4 +343,3 @@ fn init_telemetry(config: &Config) -> Result<telemetry::Guard> {
 pub fn shows_progress() -> bool {
     std::io::stderr().is_terminal()
 }
-

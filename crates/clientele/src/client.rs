@@ -7,10 +7,13 @@ use proto::{
     routing::v1::routing_client::RoutingClient, scoring::v1::scoring_client::ScoringClient,
 };
 use tonic::{Code, Request, Status};
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 /// The services, in the order in which they are listed everywhere.
 pub const SERVICES: [&str; 4] = ["profiles", "scoring", "routing", "complaints"];
+/// Where the services are unless told otherwise.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7100";
 /// How long a client command waits for one answer, unless it waits for an operation.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest answer a client takes; the server's own limit.
@@ -88,7 +91,8 @@ impl Client {
     pub fn new(servers: &[String]) -> Result<Self> {
         let mut urls: BTreeMap<&str, &str> = BTreeMap::new();
         for server in servers {
-            let named = server.split_once('=').and_then(|(name, url)| Some((*SERVICES.iter().find(|s| **s == name)?, url)));
+            let named =
+                server.split_once('=').and_then(|(name, url)| Some((*SERVICES.iter().find(|s| **s == name)?, url)));
             match named {
                 Some((name, url)) => {
                     urls.insert(name, url);
@@ -98,7 +102,7 @@ impl Client {
         }
         let mut channels = BTreeMap::new();
         for name in SERVICES {
-            let url = urls.get(name).ok_or_else(|| Error::new(format!("--server: no URL for {name}")))?;
+            let url = urls.get(name).copied().unwrap_or(DEFAULT_SERVER);
             channels.insert(name, channel("--server", url, None)?);
         }
         Ok(Self { channels })
@@ -106,6 +110,11 @@ impl Client {
 
     fn channel(&self, name: &'static str) -> Channel {
         self.channels[name].clone()
+    }
+
+    /// Health of one service, or of all that run in the server's process.
+    pub fn health(&self, name: Option<&'static str>) -> HealthClient<Channel> {
+        HealthClient::new(self.channel(name.unwrap_or(SERVICES[0])))
     }
 
     /// Client of profiles.

@@ -5,9 +5,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{civil, tz::TimeZone};
 use proto::{common::v1::ErrorReason, profiles::v1 as profiles, routing::v1 as routing, scoring::v1 as scoring};
 
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+
 use crate::{
     cli::{PurchasesArgs, Target, shows_progress},
-    client::{Client, Error, Result, new_request_id, request, request_within},
+    client::{Client, Error, Result, SERVICES, new_request_id, request, request_within},
     import, view,
 };
 
@@ -49,7 +51,8 @@ pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
     let outcome = if stdin {
         import::run(&client, &plan, std::io::stdin(), None, progress).await?
     } else {
-        let file = File::open(&args.file).map_err(|error| Error::new(format!("cannot open {}: {error}", args.file.display())))?;
+        let file = File::open(&args.file)
+            .map_err(|error| Error::new(format!("cannot open {}: {error}", args.file.display())))?;
         let size = file.metadata().ok().map(|metadata| metadata.len());
         import::run(&client, &plan, file, size, progress).await?
     };
@@ -102,8 +105,11 @@ fn file_name(path: &Path) -> String {
 
 /// A file's name as the name of a source: 1 to 64 characters of [A-Za-z0-9._-].
 fn token(name: &str) -> String {
-    let text: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).take(64).collect();
+    let text: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
+        .take(64)
+        .collect();
     if text.is_empty() { "import".to_owned() } else { text }
 }
 
@@ -123,7 +129,8 @@ pub fn date(text: &str) -> Result<scoring::Date> {
 /// Data that cannot be fitted; a server that does not answer.
 pub async fn fit(target: &Target, as_of: Option<&str>, trial: bool) -> Result<()> {
     let client = target.client()?;
-    let message = scoring::FitModelsRequest { request_id: new_request_id(), as_of: as_of.map(date).transpose()?, trial };
+    let message =
+        scoring::FitModelsRequest { request_id: new_request_id(), as_of: as_of.map(date).transpose()?, trial };
     let operation = client.scoring().fit_models(request(message)).await?.into_inner();
     let operation = wait(&client, operation, !target.json).await?;
     if target.json {
@@ -265,8 +272,12 @@ pub fn pyramid_table(reply: &scoring::GetPyramidResponse) -> String {
         scoring::PyramidBasis::Realised => "realised value so far",
         _ => "lifetime value (realised and expected)",
     };
-    let total = reply.tiers.iter().fold(0_i64, |sum, tier| sum.saturating_add(tier.revenue.as_ref().map_or(0, |m| m.minor_units)));
-    let currency = reply.tiers.iter().find_map(|tier| tier.revenue.as_ref()).map(|m| m.currency_code.clone()).unwrap_or_default();
+    let total = reply
+        .tiers
+        .iter()
+        .fold(0_i64, |sum, tier| sum.saturating_add(tier.revenue.as_ref().map_or(0, |m| m.minor_units)));
+    let currency =
+        reply.tiers.iter().find_map(|tier| tier.revenue.as_ref()).map(|m| m.currency_code.clone()).unwrap_or_default();
     let total = proto::common::v1::Money { currency_code: currency, minor_units: total };
     let table = view::table(
         &["tier", "customers", "share of revenue", "share of value", "lowest value", "revenue", ""],
@@ -365,7 +376,10 @@ fn score_table(score: &scoring::Score) -> String {
         vec!["relationship".to_owned(), view::relationship(standing.relationship)],
         vec!["stage".to_owned(), view::stage(standing.stage)],
         vec!["tier".to_owned(), view::tier(standing.tier)],
-        vec!["code".to_owned(), format!("{}{}", view::code(standing.code), if standing.estimated { " (estimated)" } else { "" })],
+        vec![
+            "code".to_owned(),
+            format!("{}{}", view::code(standing.code), if standing.estimated { " (estimated)" } else { "" }),
+        ],
     ];
     if let Some(summary) = &score.summary {
         rows.push(vec!["purchase occasions".to_owned(), view::count(summary.occasions)]);
@@ -379,6 +393,36 @@ fn score_table(score: &scoring::Score) -> String {
         rows.push(vec!["lifetime value".to_owned(), view::money(score.lifetime_value.as_ref())]);
     }
     view::table(&["score", ""], &[], rows)
+}
+
+/// `health`.
+///
+/// # Errors
+/// A server that does not answer or is not serving; a name that is none.
+pub async fn health(target: &Target, service: Option<&str>) -> Result<()> {
+    let name = service
+        .map(|text| {
+            SERVICES
+                .into_iter()
+                .find(|name| *name == text)
+                .ok_or_else(|| Error::new(format!("{text} is no service; there are {}", SERVICES.join(", "))))
+        })
+        .transpose()?;
+    // clientele.scoring.v1.Scoring; the empty name means the process as a whole.
+    let full = name.map(|name| {
+        let (first, rest) = name.split_at(1);
+        format!("clientele.{name}.v1.{}{rest}", first.to_uppercase())
+    });
+    let message = HealthCheckRequest { service: full.unwrap_or_default() };
+    let reply =
+        target.client()?.health(name).check(request_within(message, Duration::from_secs(5))).await?.into_inner();
+    let status = reply.status().as_str_name();
+    if target.json {
+        view::line(serde_json::json!({ "status": status }).to_string());
+    } else {
+        view::line(format!("{}: {}", service.unwrap_or("all"), view::word(status, "")));
+    }
+    if reply.status() == ServingStatus::Serving { Ok(()) } else { Err(Error::new("not serving")) }
 }
 
 /// `decide`.
@@ -419,9 +463,15 @@ pub fn decision_rows(reply: &routing::DecideResponse) -> Vec<Vec<String>> {
     let who = if reply.prospect {
         "not known: a prospect".to_owned()
     } else {
-        format!("{}, {}, {}", view::tier(standing.tier), view::relationship(standing.relationship), view::stage(standing.stage))
+        format!(
+            "{}, {}, {}",
+            view::tier(standing.tier),
+            view::relationship(standing.relationship),
+            view::stage(standing.stage)
+        )
     };
-    let open = if reply.open { String::new() } else { format!(" (closed; opens {})", view::time(reply.opens_time.as_ref())) };
+    let open =
+        if reply.open { String::new() } else { format!(" (closed; opens {})", view::time(reply.opens_time.as_ref())) };
     let lines = |texts: Vec<&str>| texts.iter().map(|text| format!("• {text}")).collect::<Vec<_>>().join("\n");
     vec![
         vec!["customer".to_owned(), who],
@@ -431,7 +481,10 @@ pub fn decision_rows(reply: &routing::DecideResponse) -> Vec<Vec<String>> {
         vec!["priority".to_owned(), reply.priority.to_string()],
         vec!["answer within".to_owned(), view::duration(reply.target_answer_time.as_ref())],
         vec!["done within".to_owned(), view::duration(reply.target_handling_time.as_ref())],
-        vec!["selling".to_owned(), if reply.selling_paused { "paused: a complaint is open" } else { "allowed" }.to_owned()],
+        vec![
+            "selling".to_owned(),
+            if reply.selling_paused { "paused: a complaint is open" } else { "allowed" }.to_owned(),
+        ],
         vec!["say".to_owned(), lines(reply.prompt.iter().map(|line| line.text.as_str()).collect())],
         vec!["because".to_owned(), lines(reply.reasons.iter().map(|reason| reason.text.as_str()).collect())],
     ]

@@ -11,14 +11,8 @@ use crate::client::SERVICES;
 
 /// Every key with its default and a comment, as TOML.
 pub fn defaults() -> String {
-    [
-        include_str!("../defaults.toml"),
-        profiles::DEFAULTS,
-        scoring::DEFAULTS,
-        routing::DEFAULTS,
-        complaints::DEFAULTS,
-    ]
-    .join("\n")
+    [include_str!("../defaults.toml"), profiles::DEFAULTS, scoring::DEFAULTS, routing::DEFAULTS, complaints::DEFAULTS]
+        .join("\n")
 }
 
 /// The configuration of a process.
@@ -72,10 +66,10 @@ impl Validate for Config {
             let ok = url.is_empty() || url.starts_with("http://") || url.starts_with("https://");
             check.require(&key, ok, "allowed: empty, or a URL such as http://scoring:7100");
         }
-        // check.nested("profiles", &self.profiles);
+        check.nested("profiles", &self.profiles);
         check.nested("scoring", &self.scoring);
-        // check.nested("routing", &self.routing);
-        // check.nested("complaints", &self.complaints);
+        check.nested("routing", &self.routing);
+        check.nested("complaints", &self.complaints);
     }
 }
 

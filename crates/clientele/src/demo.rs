@@ -2,13 +2,9 @@
 //!
 //! The data plays in its own time: the services run on a clock that reads the data's last day. Every request has a fixed id, so a second run on the
 //! same folder finds what the first one left and doubles nothing.
-use std::{
-    future::Future,
-    io::IsTerminal,
-    time::{Duration, Instant},
-};
+use std::{future::Future, io::IsTerminal, time::Duration};
 
-use chassis::Clock;
+use chassis::{Clock, clock::stopwatch};
 use jiff::Timestamp;
 use proto::{complaints::v1 as complaints, profiles::v1 as profiles, routing::v1 as routing, scoring::v1 as scoring};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the papers print: model, parameters, log-likelihood, where.
 const PUBLISHED: [(scoring::ModelKind, &str, &str, &str); 3] = [
     (scoring::ModelKind::BgNbd, "r 0.243  alpha 4.414  a 0.793  b 2.426", "-9582.4", "Fader, Hardie & Lee 2005"),
-    (scoring::ModelKind::MbgNbd, "r 0.525  alpha 6.183  a 0.891  b 1.614", "-9582.1", "Batislam et al. 2007, same data"),
+    (
+        scoring::ModelKind::MbgNbd,
+        "r 0.525  alpha 6.183  a 0.891  b 1.614",
+        "-9582.1",
+        "Batislam et al. 2007, same data",
+    ),
     (scoring::ModelKind::GammaGamma, "p 6.25  q 3.74  gamma 15.44", "", "Fader & Hardie 2013"),
 ];
 
@@ -50,8 +51,14 @@ pub async fn run(config: Config, exit: bool) -> Result<()> {
     let url = format!("http://{}", running.address);
     let mut ended = tokio::spawn(running.ended());
 
-    view::line(format!("clientele: profiles, scoring, routing and complaints at {}", url.trim_start_matches("http://")));
-    view::line(format!("data folder: {} (delete it to begin anew); the services' clock reads 30 June 1998", data_dir.display()));
+    view::line(format!(
+        "clientele: profiles, scoring, routing and complaints at {}",
+        url.trim_start_matches("http://")
+    ));
+    view::line(format!(
+        "data folder: {} (delete it to begin anew); the services' clock reads 30 June 1998",
+        data_dir.display()
+    ));
 
     let client = Client::new(std::slice::from_ref(&url))?;
     let story = async {
@@ -96,7 +103,8 @@ async fn load(client: &Client) -> Result<()> {
     heading("Purchases");
     until("the services start", || async {
         let ready = client.scoring().get_standing_counts(request(scoring::GetStandingCountsRequest {})).await;
-        let ready = ready.is_ok() && client.profiles().list_customers(request(profiles::ListCustomersRequest::default())).await.is_ok();
+        let ready = ready.is_ok()
+            && client.profiles().list_customers(request(profiles::ListCustomersRequest::default())).await.is_ok();
         Ok(ready.then_some(()))
     })
     .await?;
@@ -115,13 +123,16 @@ async fn load(client: &Client) -> Result<()> {
         rejects: std::env::temp_dir().join("clientele-demo.rejected.csv"),
     };
     let progress = std::io::stderr().is_terminal();
-    let begin = started();
+    let begin = stopwatch();
     let outcome = import::run(client, &plan, PURCHASES.as_bytes(), Some(PURCHASES.len() as u64), progress).await?;
     let text = commands::describe(&outcome);
     if outcome.counts.recorded == 0 && outcome.counts.replaced == 0 {
         view::line(format!("The CDNOW sample is here already, and nothing was doubled: {text}"));
     } else {
-        view::line(format!("The CDNOW sample, loaded through the public API in {:.1} s: {text}", begin.elapsed().as_secs_f64()));
+        view::line(format!(
+            "The CDNOW sample, loaded through the public API in {:.1} s: {text}",
+            begin.elapsed().as_secs_f64()
+        ));
     }
     Ok(())
 }
@@ -303,10 +314,18 @@ async fn invite(client: &Client, url: &str) -> Result<()> {
     let [(_, important), _] = choose(client).await?;
     for text in [
         format!("grpcurl -plaintext {address} list"),
-        format!("grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"with_evidence\":true}}' {address} clientele.scoring.v1.Scoring/GetScore"),
-        format!("grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"purpose\":\"CONTACT_PURPOSE_ORDER\"}}' {address} clientele.routing.v1.Routing/Decide"),
-        format!("grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"view\":\"CUSTOMER_VIEW_FULL\"}}' {address} clientele.profiles.v1.Profiles/GetCustomer"),
-        format!("grpcurl -plaintext -d '{{\"states\":[\"COMPLAINT_STATE_FILED\"]}}' {address} clientele.complaints.v1.Complaints/ListComplaints"),
+        format!(
+            "grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"with_evidence\":true}}' {address} clientele.scoring.v1.Scoring/GetScore"
+        ),
+        format!(
+            "grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"purpose\":\"CONTACT_PURPOSE_ORDER\"}}' {address} clientele.routing.v1.Routing/Decide"
+        ),
+        format!(
+            "grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"view\":\"CUSTOMER_VIEW_FULL\"}}' {address} clientele.profiles.v1.Profiles/GetCustomer"
+        ),
+        format!(
+            "grpcurl -plaintext -d '{{\"states\":[\"COMPLAINT_STATE_FILED\"]}}' {address} clientele.complaints.v1.Complaints/ListComplaints"
+        ),
         format!("grpcurl -plaintext -d '{{\"only_new\":true}}' {address} clientele.scoring.v1.Scoring/WatchScores"),
         format!("cargo run -- customer {important} --server {url}"),
     ] {
@@ -324,7 +343,7 @@ async fn until<T, F>(what: &str, ask: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = Result<Option<T>>>,
 {
-    let begin = started();
+    let begin = stopwatch();
     loop {
         let last = match ask().await {
             Ok(Some(answer)) => return Ok(answer),
@@ -332,13 +351,10 @@ where
             Err(error) => Some(error),
         };
         if begin.elapsed() > PATIENCE {
-            return Err(last.unwrap_or_else(|| Error::new(format!("waited in vain until {what}; is this machine very busy? Run it again"))));
+            return Err(last.unwrap_or_else(|| {
+                Error::new(format!("waited in vain until {what}; is this machine very busy? Run it again"))
+            }));
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "measures how long something took, for a person to read")]
-fn started() -> Instant {
-    Instant::now()
 }

@@ -271,7 +271,10 @@ impl Import<'_> {
             let items = chunk
                 .iter()
                 .map(|id| profiles::EnsureCustomer {
-                    identity: Some(profiles::ExternalIdentity { system: self.plan.system.clone(), id: (*id).to_owned() }),
+                    identity: Some(profiles::ExternalIdentity {
+                        system: self.plan.system.clone(),
+                        id: (*id).to_owned(),
+                    }),
                     customer: None,
                 })
                 .collect();
@@ -330,7 +333,10 @@ fn hash(text: &str) -> u64 {
 /// Reads a moment. A day without a time is its noon: the same day wherever the business's own zone lies within half a day of the file's.
 fn parse_time(text: &str, format: Option<&str>, zone: &TimeZone) -> std::result::Result<Timestamp, String> {
     let zoned = |datetime: civil::DateTime| {
-        datetime.to_zoned(zone.clone()).map(|zoned| zoned.timestamp()).map_err(|_| "is no moment in its time zone".to_owned())
+        datetime
+            .to_zoned(zone.clone())
+            .map(|zoned| zoned.timestamp())
+            .map_err(|_| "is no moment in its time zone".to_owned())
     };
     if let Some(format) = format {
         let parts = jiff::fmt::strtime::parse(format, text).map_err(|_| format!("does not fit the format {format}"))?;
@@ -343,7 +349,9 @@ fn parse_time(text: &str, format: Option<&str>, zone: &TimeZone) -> std::result:
         let date = parts.to_date().map_err(|_| format!("the format {format} gives no day"))?;
         return zoned(date.at(12, 0, 0, 0));
     }
-    let wrong = || "is not a time such as 1998-06-30, 19980630 or 1998-06-30T14:05:00Z; name yours with --time-format".to_owned();
+    let wrong = || {
+        "is not a time such as 1998-06-30, 19980630 or 1998-06-30T14:05:00Z; name yours with --time-format".to_owned()
+    };
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
@@ -426,7 +434,10 @@ struct Record {
 
 impl Record {
     fn get(&self, index: usize, name: &str) -> std::result::Result<&str, String> {
-        self.fields.get(index).map(|field| field.trim()).ok_or_else(|| format!("column {name}: the row has only {}", self.fields.len()))
+        self.fields
+            .get(index)
+            .map(|field| field.trim())
+            .ok_or_else(|| format!("column {name}: the row has only {}", self.fields.len()))
     }
 
     fn raw(&self) -> String {
@@ -457,7 +468,8 @@ impl<R: Read> Records<R> {
         let whole = std::io::Cursor::new(first).chain(input);
         let source = match delimiter {
             Delimiter::Byte(byte) => {
-                let reader = csv::ReaderBuilder::new().delimiter(byte).has_headers(false).flexible(true).from_reader(whole);
+                let reader =
+                    csv::ReaderBuilder::new().delimiter(byte).has_headers(false).flexible(true).from_reader(whole);
                 Source::Csv(Box::new(reader))
             }
             Delimiter::Blanks => Source::Blanks(BufReader::new(whole)),
@@ -484,7 +496,9 @@ impl<R: Read> Records<R> {
             let fields: Vec<String> = match &mut self.source {
                 Source::Csv(reader) => {
                     let mut record = csv::ByteRecord::new();
-                    let more = reader.read_byte_record(&mut record).map_err(|error| Error::new(format!("the file: {error}")))?;
+                    let more = reader
+                        .read_byte_record(&mut record)
+                        .map_err(|error| Error::new(format!("the file: {error}")))?;
                     if !more {
                         self.done = true;
                         return Ok(None);
@@ -534,7 +548,9 @@ impl Rejects {
     }
 
     fn write(&mut self, line: u64, reason: &str, raw: &str) -> Result<()> {
-        let failed = |path: &Path, error: &dyn std::fmt::Display| Error::new(format!("cannot write {}: {error}", path.display()));
+        let failed = |path: &Path, error: &dyn std::fmt::Display| {
+            Error::new(format!("cannot write {}: {error}", path.display()))
+        };
         if self.file.is_none() {
             let mut file = csv::Writer::from_path(&self.path).map_err(|error| failed(&self.path, &error))?;
             file.write_record(["line", "reason", "row"]).map_err(|error| failed(&self.path, &error))?;

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, future::Future, net::SocketAddr, path::Path};
 
 use chassis::{
     Clock, Context, Error,
+    config::DbUrl,
     peers::Peers,
     server::{self, Service},
 };
@@ -57,9 +58,10 @@ fn resolve(names: &[String]) -> chassis::Result<Vec<&'static str>> {
     names
         .iter()
         .map(|name| {
-            SERVICES.into_iter().find(|known| known == name).ok_or_else(|| {
-                Error::invalid("SERVICE", format!("{name} is none; there are {}", SERVICES.join(", ")))
-            })
+            SERVICES
+                .into_iter()
+                .find(|known| known == name)
+                .ok_or_else(|| Error::invalid("SERVICE", format!("{name} is none; there are {}", SERVICES.join(", "))))
         })
         .collect()
 }
@@ -104,7 +106,9 @@ async fn peers(config: &Config, address: SocketAddr, names: &[&'static str]) -> 
 }
 
 fn mount(name: &str, config: &Config, context: &Context) -> chassis::Result<Service> {
-    let url = |configured: &str| if configured.is_empty() { sqlite_url(&config.data_dir, name) } else { configured.to_owned() };
+    let url = |configured: &DbUrl| {
+        if configured.is_empty() { sqlite_url(&config.data_dir, name).into() } else { configured.clone() }
+    };
     Ok(match name {
         "profiles" => {
             let mut own = config.profiles.clone();

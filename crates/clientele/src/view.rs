@@ -1,15 +1,18 @@
 //! How answers look: tables for people, canonical protobuf JSON for programs.
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     sync::OnceLock,
 };
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use proto::{common::v1::Money, scoring::v1 as scoring};
 
 use crate::client::{Error, Result};
+
+/// Width of tables that go to a file or a pipe, in characters: a page of a report.
+const WIDTH: u16 = 120;
 
 /// Prints a line to standard output. A reader that went away (`| head`) ends the program quietly, as it does for other tools.
 pub fn line(text: impl AsRef<str>) {
@@ -21,7 +24,22 @@ pub fn line(text: impl AsRef<str>) {
 /// A table with a header; columns named in `right` (by index) hold numbers.
 pub fn table(header: &[&str], right: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
+    // Lines above, below and under the header; rows stand close, so that a page holds many.
+    for line in [
+        TableComponent::HorizontalLines,
+        TableComponent::MiddleIntersections,
+        TableComponent::LeftBorderIntersections,
+        TableComponent::RightBorderIntersections,
+    ] {
+        table.remove_style(line);
+    }
+    if !io::stdout().is_terminal() {
+        table.set_width(WIDTH);
+    }
     for row in rows {
         table.add_row(row.into_iter().map(Cell::new));
     }
@@ -69,8 +87,8 @@ pub fn count(number: i64) -> String {
 /// Digits behind the point of a currency (ISO 4217).
 pub fn exponent(currency: &str) -> u32 {
     match currency {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND" | "VUV" | "XAF"
-        | "XOF" | "XPF" => 0,
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
+        | "VUV" | "XAF" | "XOF" | "XPF" => 0,
         "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
         "CLF" | "UYW" => 4,
         _ => 2,
@@ -130,7 +148,9 @@ pub fn day(date: Option<&scoring::Date>) -> String {
 
 /// A moment for people, in UTC.
 pub fn time(time: Option<&prost_types::Timestamp>) -> String {
-    let Some(time) = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok()) else { return "–".to_owned() };
+    let Some(time) = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok()) else {
+        return "–".to_owned();
+    };
     Zoned::new(time, TimeZone::UTC).strftime("%a %Y-%m-%d %H:%M UTC").to_string()
 }
 

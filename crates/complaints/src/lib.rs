@@ -8,7 +8,12 @@
 //! | change what is kept of scoring | `follow.rs` |
 //! | change what the clock does by itself | [`sweep`] |
 //! | change a table or a query | `migrations.rs`, `store.rs` |
-use chassis::{Context, Db, parse::Check, server::MAX_MESSAGE_BYTES};
+use chassis::{
+    Context, Db,
+    config::{DbUrl, Validate},
+    parse::Check,
+    server::MAX_MESSAGE_BYTES,
+};
 use proto::complaints::v1::complaints_server::ComplaintsServer;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
@@ -32,7 +37,7 @@ pub const DEFAULTS: &str = include_str!("../defaults.toml");
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// `sqlite:PATH` or `postgres://…`.
-    pub database_url: String,
+    pub database_url: DbUrl,
     /// Seconds between two sweeps.
     pub sweep_period_s: u32,
     /// Percent of the allowed time that is left when a case is escalated.
@@ -81,6 +86,14 @@ impl Config {
     }
 }
 
+impl Validate for Config {
+    fn validate(&self, check: &mut chassis::config::Check<'_>) {
+        let mut found = Check::new();
+        self.check(&mut found);
+        check.violations(found.take());
+    }
+}
+
 /// The service, to be mounted on a server.
 pub fn service(config: Config, context: Context) -> chassis::Service {
     chassis::Service {
@@ -88,7 +101,7 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
         grpc_name: <ComplaintsServer<api::Api> as NamedService>::NAME,
         start: Box::pin(async move {
             let rules = Arc::new(config.rules()?);
-            let db = open(&config.database_url, &context).await?;
+            let db = open(config.database_url.expose(), &context).await?;
             context.spawn_housekeeping(&db);
             follow::spawn(&context, &db, &rules)?;
             let period = Duration::from_secs(u64::from(config.sweep_period_s));

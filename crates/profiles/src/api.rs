@@ -1,21 +1,20 @@
 //! Every RPC: parse → run_tx → reply.
 use std::{
     collections::{HashMap, HashSet},
-    pin::Pin,
     time::Duration,
 };
 
 use chassis::{
     Context, Db, Result, Tx,
     db::BoxFuture,
-    feed::{self, Event, Source},
+    feed::{self, Source},
     idempotency::{self, Key},
     page::Page,
     parse::Check,
 };
-use futures::{Stream, StreamExt};
+use futures::stream::BoxStream;
 use proto::{
-    profiles::v1::{self as pb, profiles_server::Profiles, watch_customers_response},
+    profiles::v1::{self as pb, profiles_server::Profiles},
     scoring::v1::{CustomerCode, LifeCycleStage, Relationship, Tier},
 };
 use sea_orm::DatabaseTransaction;
@@ -210,7 +209,11 @@ impl Profiles for Api {
         let key = Key::parse(&mut check, "UpdateCustomer", &request.request_id, &request);
         let customer = request.customer.unwrap_or_default();
         let id = check.uuid("customer.customer_id", &customer.customer_id);
-        check.require(!customer.etag.is_empty(), "customer.etag", "is empty; the etag of the record as read is required");
+        check.require(
+            !customer.etag.is_empty(),
+            "customer.etag",
+            "is empty; the etag of the record as read is required",
+        );
         let patch = Patch::parse(&mut check, &customer, request.update_mask.as_ref(), self.now());
         check.done()?;
         let (key, patch, etag) = (&key, &patch, customer.etag.as_str());
@@ -237,25 +240,16 @@ impl Profiles for Api {
         Ok(Response::new(reply))
     }
 
-    type WatchCustomersStream = Pin<Box<dyn Stream<Item = Result<pb::WatchCustomersResponse, Status>> + Send>>;
+    type WatchCustomersStream = BoxStream<'static, Result<pb::WatchCustomersResponse, Status>>;
 
     async fn watch_customers(
         &self,
         request: Request<pb::WatchCustomersRequest>,
     ) -> Result<Response<Self::WatchCustomersStream>, Status> {
         let request = request.into_inner();
-        let source =
-            Source { db: self.db.clone(), topic: TOPIC, snapshot, shutdown: self.context.shutdown.clone() };
+        let source = Source { db: self.db.clone(), topic: TOPIC, snapshot, shutdown: self.context.shutdown.clone() };
         let entries = feed::watch::<pb::Customer>(source, &request.cursor, request.only_new).await?;
-        let messages = entries.map(|entry| {
-            let entry = entry?;
-            let event = match entry.event {
-                Event::Change(customer) => watch_customers_response::Event::Customer(customer),
-                Event::Mark(mark) => watch_customers_response::Event::Mark(mark.into()),
-            };
-            Ok(pb::WatchCustomersResponse { position: Some(entry.position), event: Some(event) })
-        });
-        Ok(Response::new(Box::pin(messages)))
+        Ok(Response::new(feed::respond::<feed::Customers>(entries)))
     }
 }
 

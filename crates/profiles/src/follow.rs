@@ -8,20 +8,12 @@ use std::collections::{HashMap, HashSet};
 use chassis::{
     Context, Db, Result, Tx,
     db::BoxFuture,
-    feed::{Change, Entry, Event, Follow, follow},
+    feed::{self, Change},
 };
-use futures::{StreamExt, stream::BoxStream};
 use proto::{
-    common::v1::{FeedMark, FeedPosition},
-    complaints::v1::{
-        ComplaintChange, ComplaintState, WatchComplaintsRequest, complaints_client::ComplaintsClient,
-        watch_complaints_response,
-    },
-    scoring::v1::{
-        ScoreChange, Standing, WatchScoresRequest, scoring_client::ScoringClient, watch_scores_response,
-    },
+    complaints::v1::{ComplaintChange, ComplaintState},
+    scoring::v1::{ScoreChange, Standing},
 };
-use tonic::Status;
 use uuid::Uuid;
 
 use crate::{
@@ -31,56 +23,12 @@ use crate::{
 };
 
 /// Starts following both peers, until the service drains.
-pub(crate) fn spawn(context: &Context, db: &Db) {
-    let scoring = Follow { name: "scoring", db: db.clone() };
-    let peers = context.peers.clone();
-    let connect = move |cursor| {
-        let peers = peers.clone();
-        async move {
-            let mut client = ScoringClient::new(peers.channel("scoring").map_err(Status::from)?);
-            let changes = client.watch_scores(WatchScoresRequest { cursor, only_new: false }).await?.into_inner();
-            let entries = changes.map(|message| {
-                let message = message?;
-                let event = message.event.map(|event| match event {
-                    watch_scores_response::Event::Change(change) => Event::Change(change),
-                    watch_scores_response::Event::Mark(mark) => known_mark(mark),
-                });
-                Ok(entry(message.position, event))
-            });
-            Ok(entries.boxed() as BoxStream<'static, _>)
-        }
-    };
-    context.spawn("follow_scoring", follow(context.clone(), scoring, connect, apply_standings));
-
-    let complaints = Follow { name: "complaints", db: db.clone() };
-    let peers = context.peers.clone();
-    let connect = move |cursor| {
-        let peers = peers.clone();
-        async move {
-            let mut client = ComplaintsClient::new(peers.channel("complaints").map_err(Status::from)?);
-            let changes =
-                client.watch_complaints(WatchComplaintsRequest { cursor, only_new: false }).await?.into_inner();
-            let entries = changes.map(|message| {
-                let message = message?;
-                let event = message.event.map(|event| match event {
-                    watch_complaints_response::Event::Change(change) => Event::Change(change),
-                    watch_complaints_response::Event::Mark(mark) => known_mark(mark),
-                });
-                Ok(entry(message.position, event))
-            });
-            Ok(entries.boxed() as BoxStream<'static, _>)
-        }
-    };
-    context.spawn("follow_complaints", follow(context.clone(), complaints, connect, apply_complaints));
-}
-
-fn known_mark<M>(mark: i32) -> Event<M> {
-    Event::Mark(FeedMark::try_from(mark).unwrap_or_default())
-}
-
-/// An event that this version does not know still moves the cursor.
-fn entry<M>(position: Option<FeedPosition>, event: Option<Event<M>>) -> Entry<M> {
-    Entry { position: position.unwrap_or_default(), event: event.unwrap_or(Event::Mark(FeedMark::Unspecified)) }
+///
+/// # Errors
+/// `Peer` where one of them is not configured.
+pub(crate) fn spawn(context: &Context, db: &Db) -> Result<()> {
+    feed::spawn_follow::<feed::Scores, _, _>(context, db, apply_standings)?;
+    feed::spawn_follow::<feed::Complaints, _, _>(context, db, apply_complaints)
 }
 
 /// Puts the newest standing of each customer onto the record.
@@ -114,10 +62,7 @@ pub(crate) fn apply_complaints<'c>(
     Box::pin(async move {
         let mut newest: HashMap<Uuid, Complaint> = HashMap::with_capacity(changes.len());
         for complaint in changes.iter().filter_map(|change| change.message.complaint.as_ref()) {
-            let ids = (
-                peer_id("complaints", &complaint.complaint_id),
-                peer_id("complaints", &complaint.customer_id),
-            );
+            let ids = (peer_id("complaints", &complaint.complaint_id), peer_id("complaints", &complaint.customer_id));
             let (Some(id), Some(customer_id)) = ids else { continue };
             let open = !matches!(complaint.state(), ComplaintState::Resolved | ComplaintState::Closed);
             let complaint = Complaint { id, customer_id, revision: complaint.revision, open };
@@ -131,12 +76,12 @@ pub(crate) fn apply_complaints<'c>(
         // The lock first: who counts under it counts what all others have written.
         let mut customers = store::find_many_for_update(tx, ids).await?;
         let here: HashSet<Uuid> = customers.iter().map(|customer| customer.id).collect();
-        let complaints: Vec<_> = newest.into_values().filter(|complaint| here.contains(&complaint.customer_id)).collect();
+        let complaints: Vec<_> =
+            newest.into_values().filter(|complaint| here.contains(&complaint.customer_id)).collect();
         store::upsert_complaints(tx, &complaints).await?;
         let open = store::count_open_complaints(tx, &customers).await?;
-        customers.retain_mut(|customer| {
-            customer.follow_open_complaints(open.get(&customer.id).copied().unwrap_or(0), now)
-        });
+        customers
+            .retain_mut(|customer| customer.follow_open_complaints(open.get(&customer.id).copied().unwrap_or(0), now));
         save(tx, &customers).await
     })
 }

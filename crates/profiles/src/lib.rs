@@ -10,7 +10,12 @@
 //! | how identities find or create customers | `ensure.rs` |
 //! | a query, a table | `store.rs`, `migrations.rs` |
 //! | what is kept of scoring and complaints | `follow.rs` |
-use chassis::{Context, Db, Service, parse::Check, server::MAX_MESSAGE_BYTES};
+use chassis::{
+    Context, Db, Service,
+    config::{DbUrl, Validate},
+    parse::Check,
+    server::MAX_MESSAGE_BYTES,
+};
 use proto::profiles::v1::profiles_server::ProfilesServer;
 use serde::{Deserialize, Serialize};
 use tonic::{server::NamedService, service::Routes};
@@ -31,7 +36,7 @@ pub const DEFAULTS: &str = include_str!("../defaults.toml");
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// `sqlite:PATH` or `postgres://…`.
-    pub database_url: String,
+    pub database_url: DbUrl,
     /// Wait for a peer in the full view where the caller sets no deadline, in milliseconds, 10 to 60,000.
     pub peer_timeout_ms: u64,
 }
@@ -50,8 +55,15 @@ impl Default for Config {
 impl Config {
     /// Notes every value that is out of its range, by its full key.
     pub fn check(&self, check: &mut Check) {
-        check.require(!self.database_url.is_empty(), "profiles.database_url", "is empty; sqlite:PATH or postgres://…");
         check.range("profiles.peer_timeout_ms", self.peer_timeout_ms, 10..=60_000);
+    }
+}
+
+impl Validate for Config {
+    fn validate(&self, check: &mut chassis::config::Check<'_>) {
+        let mut found = Check::new();
+        self.check(&mut found);
+        check.violations(found.take());
     }
 }
 
@@ -64,9 +76,9 @@ pub fn service(config: Config, context: Context) -> Service {
             let mut check = Check::new();
             config.check(&mut check);
             check.done()?;
-            let db = Db::connect::<migrations::Migrator>(&config.database_url, &context.clock).await?;
+            let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
             context.spawn_housekeeping(&db);
-            follow::spawn(&context, &db);
+            follow::spawn(&context, &db)?;
             let api = api::Api::new(db, context, &config);
             Ok(Routes::new(ProfilesServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
         }),
@@ -87,8 +99,8 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_named_by_its_key() {
         let mut check = Check::new();
-        Config { database_url: String::new(), peer_timeout_ms: 0 }.check(&mut check);
+        Config { peer_timeout_ms: 0, ..Config::default() }.check(&mut check);
         let keys: Vec<_> = check.take().into_iter().map(|violation| violation.field).collect();
-        assert_eq!(keys, ["profiles.database_url", "profiles.peer_timeout_ms"]);
+        assert_eq!(keys, ["profiles.peer_timeout_ms"]);
     }
 }

@@ -1,9 +1,7 @@
 //! The full view's parts: what the peers say of a customer, asked in parallel, within what is left of the caller's patience.
 use std::time::Duration;
 
-use chassis::{
-    peers::{Peers, time_left},
-};
+use chassis::peers::{Peers, time_left};
 use proto::{
     complaints::v1::{ComplaintState, ListComplaintsRequest, complaints_client::ComplaintsClient},
     profiles::v1::{ComplaintSummary, CustomerPart},
@@ -15,7 +13,7 @@ use uuid::Uuid;
 /// Complaints in the view: as many as a screen shows.
 const MAX_COMPLAINTS: i32 = 20;
 /// What stays of the caller's deadline for putting the answer together and sending it.
-const MARGIN: Duration = Duration::from_millis(30);
+const MARGIN: Duration = Duration::from_millis(50);
 
 /// What the peers said.
 #[derive(Debug, Default)]
@@ -50,7 +48,11 @@ pub(crate) async fn ask(peers: &Peers, customer_id: Uuid, patience: Duration) ->
     Parts { score: score.flatten(), complaints: complaints.unwrap_or_default(), missing }
 }
 
-async fn in_time<T>(peer: &'static str, patience: Duration, call: impl Future<Output = Result<T, Status>>) -> Option<T> {
+async fn in_time<T>(
+    peer: &'static str,
+    patience: Duration,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Option<T> {
     match tokio::time::timeout(patience, call).await {
         Ok(Ok(part)) => Some(part),
         Ok(Err(status)) => {
@@ -79,8 +81,7 @@ async fn score(peers: &Peers, customer_id: Uuid, patience: Duration) -> Result<O
 
 async fn complaints(peers: &Peers, customer_id: Uuid, patience: Duration) -> Result<Vec<ComplaintSummary>, Status> {
     let mut client = ComplaintsClient::new(peers.channel("complaints").map_err(Status::from)?);
-    let open =
-        [ComplaintState::Filed, ComplaintState::Open, ComplaintState::Waiting, ComplaintState::Reopened];
+    let open = [ComplaintState::Filed, ComplaintState::Open, ComplaintState::Waiting, ComplaintState::Reopened];
     let mut request = Request::new(ListComplaintsRequest {
         states: open.map(i32::from).to_vec(),
         customer_id: customer_id.to_string(),

@@ -11,8 +11,9 @@ use chassis::{Error, Result, Tx, clock::at_micros, db::sql};
 use prost::Message;
 use proto::{profiles::v1 as pb, scoring::v1::Standing};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, Order, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait, TryGetable, Value,
+    ActiveValue::Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, TryGetable, Value,
     sea_query::{Expr, ExprTrait},
 };
 use serde::{Deserialize, Serialize};
@@ -74,7 +75,7 @@ pub(crate) mod identity {
 /// Pairs in one statement, at two parameters each: far below SQLite's 32,766.
 const PAIRS_PER_STATEMENT: usize = 5_000;
 /// Any number, the same for all replicas of this service.
-const IDENTITY_LOCK: i64 = 0x6964_656e_74;
+const IDENTITY_LOCK: i64 = 0x69_6465_6e74;
 
 impl customer::Model {
     fn into_customer(self) -> Result<Customer> {

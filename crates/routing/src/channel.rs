@@ -139,6 +139,8 @@ fn mask_fault(allowed: &[&str]) -> String {
 mod tests {
     use super::*;
 
+    type Spoil = fn(&mut pb::Channel);
+
     fn message() -> pb::Channel {
         pb::Channel {
             channel_id: "phone".into(),
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn every_malformed_field_is_named() {
-        let cases: [(fn(&mut pb::Channel), &str); 12] = [
+        let cases: [(Spoil, &str); 12] = [
             (|c| c.channel_id = "Phone".into(), "channel.channel_id"),
             (|c| c.channel_id = "a".repeat(33), "channel.channel_id"),
             (|c| c.display_name = " ".into(), "channel.display_name"),

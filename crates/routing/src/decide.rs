@@ -353,3 +353,6 @@ impl<'s> Desk<'s, '_> {
         best.map(|(_, at, queue)| (at, queue))
     }
 }
+
+#[cfg(test)]
+mod tests;

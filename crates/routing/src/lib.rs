@@ -11,7 +11,12 @@
 //! | an RPC | `api.rs`, `api/` |
 //! | a query or a table | `store.rs`, `store/`, `migrations.rs` |
 //! | what is followed of other services | `follow.rs` |
-use chassis::{Context, Db, Error, parse::Check, server::MAX_MESSAGE_BYTES};
+use chassis::{
+    Context, Db, Error,
+    config::{DbUrl, Validate},
+    parse::Check,
+    server::MAX_MESSAGE_BYTES,
+};
 use jiff::tz::TimeZone;
 use proto::routing::v1::routing_server::RoutingServer;
 use serde::{Deserialize, Serialize};
@@ -40,7 +45,7 @@ pub const DEFAULTS: &str = include_str!("../defaults.toml");
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// `sqlite:PATH` or `postgres://…`.
-    pub database_url: String,
+    pub database_url: DbUrl,
     /// IANA name of the time zone that opening hours are meant in.
     pub time_zone: String,
     /// ISO 4217 code of all costs per contact.
@@ -85,6 +90,14 @@ impl Config {
     }
 }
 
+impl Validate for Config {
+    fn validate(&self, check: &mut chassis::config::Check<'_>) {
+        let mut found = Check::new();
+        self.check(&mut found);
+        check.violations(found.take());
+    }
+}
+
 /// The service, to be mounted on a server. It serves once the view that `Decide` reads is complete.
 pub fn service(config: Config, context: Context) -> chassis::Service {
     chassis::Service {
@@ -95,7 +108,7 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
             config.check(&mut check);
             check.done()?;
             let zone = TimeZone::get(&config.time_zone).map_err(|error| Error::Internal(error.to_string()))?;
-            let db = Db::connect::<migrations::Migrator>(&config.database_url, &context.clock).await?;
+            let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
             store::seed_if_empty(&db, &config.currency).await?;
             let key = store::point_key(&db).await?;
             context.spawn_housekeeping(&db);

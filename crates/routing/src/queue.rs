@@ -147,6 +147,8 @@ fn each_once<E: TryFrom<i32> + Default + PartialEq>(
 mod tests {
     use super::*;
 
+    type Spoil = fn(&mut pb::Queue);
+
     fn message() -> pb::Queue {
         pb::Queue {
             queue_id: "phone-key".into(),
@@ -172,7 +174,7 @@ mod tests {
 
     #[test]
     fn every_malformed_field_is_named() {
-        let cases: [(fn(&mut pb::Queue), &str); 12] = [
+        let cases: [(Spoil, &str); 12] = [
             (|q| q.queue_id = String::new(), "queue.queue_id"),
             (|q| q.display_name = "x".repeat(101), "queue.display_name"),
             (|q| q.channel_id = "No Such".into(), "queue.channel_id"),

@@ -16,7 +16,7 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// Costs are in minor units of `currency`.
+/// Costs are in minor units of `currency`: a call 6.00, a visit 120.00 of a currency with two decimals.
 pub fn channels(currency: &str) -> Vec<Channel> {
     let week = |days: std::ops::RangeInclusive<u8>, opens: u16, closes: u16| {
         Hours::from_rows(&days.map(|day| (day, opens * 60, closes * 60)).collect::<Vec<_>>())
@@ -34,12 +34,12 @@ pub fn channels(currency: &str) -> Vec<Channel> {
         ..Channel::blank(id.to_owned())
     };
     vec![
-        channel("phone", "Phone", Phone, 6_00, 100, always(), 0.7),
+        channel("phone", "Phone", Phone, 600, 100, always(), 0.7),
         channel("self-service", "Self-service", SelfService, 10, 100_000, always(), 0.1),
-        channel("chat", "Chat", Chat, 3_00, 60, week(1..=6, 8, 20), 0.5),
-        channel("mail", "Mail", Mail, 2_50, 500, always(), 0.3),
-        channel("shop", "Shop", Shop, 9_00, 40, week(1..=6, 9, 18), 0.8),
-        channel("visit", "Visit of the account manager", Visit, 120_00, 10, week(1..=5, 9, 17), 1.0),
+        channel("chat", "Chat", Chat, 300, 60, week(1..=6, 8, 20), 0.5),
+        channel("mail", "Mail", Mail, 250, 500, always(), 0.3),
+        channel("shop", "Shop", Shop, 900, 40, week(1..=6, 9, 18), 0.8),
+        channel("visit", "Visit of the account manager", Visit, 12_000, 10, week(1..=5, 9, 17), 1.0),
     ]
 }
 

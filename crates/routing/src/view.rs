@@ -13,6 +13,7 @@ use chassis::{
     clock::at_micros,
     feed::{self, Entry, Event, Source},
     parse::Check,
+    telemetry,
 };
 use futures::{Stream, StreamExt};
 use jiff::{Timestamp, tz::TimeZone};
@@ -181,14 +182,14 @@ impl View {
             snapshot: store::view_snapshot,
             shutdown: context.shutdown.clone(),
         };
-        let mut keeper =
-            Keeper { view: view.clone(), context: context.clone(), source, cursor: String::new(), seen: None };
-        let mut stream = keeper.open().await?;
-        while keeper.seen.is_some() {
-            let entry = stream.next().await.ok_or(Error::NotServing("this replica"))??;
-            keeper.apply(entry);
+        let reading = Reading { view: view.clone(), cursor: String::new(), seen: None };
+        let mut keeper = Keeper { reading, context: context.clone(), source };
+        let mut changes = keeper.open().await?;
+        while keeper.reading.seen.is_some() {
+            let entry = changes.next().await.ok_or(Error::NotServing("this replica"))??;
+            keeper.reading.apply(entry, context.clock.now());
         }
-        context.spawn("view", keeper.run(stream));
+        context.spawn("view", keeper.run(changes));
         Ok(view)
     }
 
@@ -201,19 +202,14 @@ impl View {
 
     /// Channels and queues as they are at `now`.
     pub fn current(&self, now: Timestamp) -> Guard<Arc<Current>> {
-        let mut current = self.0.current.load();
-        while !current.moment.holds(now) {
-            let setup = Arc::clone(&current.setup);
-            let moment = setup.moment(now);
-            // Whoever was faster may have put another setup there, which must not be lost.
-            self.0.current.compare_and_swap(&*current, Arc::new(Current { setup, moment }));
-            let next = self.0.current.load();
-            if Arc::ptr_eq(&next, &current) {
-                break;
-            }
-            current = next;
+        let current = self.0.current.load();
+        if current.moment.holds(now) {
+            return current;
         }
-        current
+        // A channel has opened or closed since. Whoever was faster may have put another setup there, which must not be lost.
+        let next = Arc::new(Current { setup: Arc::clone(&current.setup), moment: current.setup.moment(now) });
+        self.0.current.compare_and_swap(&*current, Arc::clone(&next));
+        Guard::from_inner(next)
     }
 
     /// Whose contact point it is: the oldest record's, and whether there are others.
@@ -305,34 +301,35 @@ type Changes = Pin<Box<dyn Stream<Item = Result<Entry<Change>>> + Send>>;
 
 /// The one writer of a view.
 struct Keeper {
-    view: View,
+    reading: Reading,
     context: Context,
     source: Source<Change>,
-    cursor: String,
-    /// While a snapshot is being read: the customers in it. All others are gone after it.
-    seen: Option<HashSet<Uuid>>,
 }
 
 impl Keeper {
     async fn open(&mut self) -> Result<Changes> {
-        if self.cursor.is_empty() {
-            self.seen = Some(HashSet::new());
-        }
-        Ok(Box::pin(feed::watch(self.source.clone(), &self.cursor, false).await?))
+        let cursor = self.reading.begin();
+        Ok(Box::pin(feed::watch(self.source.clone(), cursor, false).await?))
     }
 
-    async fn run(mut self, mut stream: Changes) {
+    async fn run(mut self, mut changes: Changes) {
         loop {
-            let error = match stream.next().await {
+            let error = match changes.next().await {
                 Some(Ok(entry)) => {
-                    self.apply(entry);
+                    let now = self.context.clock.now();
+                    if let (Event::Change(_), Some(time)) = (&entry.event, entry.position.commit_time) {
+                        let lag = now.as_second().saturating_sub(time.seconds) as f64
+                            + f64::from(now.subsec_nanosecond().saturating_sub(time.nanos)) / 1e9;
+                        telemetry::record_feed_lag("view", lag.max(0.0), 1);
+                    }
+                    self.reading.apply(entry, now);
                     continue;
                 }
                 Some(Err(error)) => error,
                 None => Error::NotServing("this replica"),
             };
-            stream = match self.reopen(error).await {
-                Some(stream) => stream,
+            changes = match self.reopen(error).await {
+                Some(changes) => changes,
                 None => return,
             };
         }
@@ -346,27 +343,41 @@ impl Keeper {
             }
             tracing::warn!(?error, "the view's feed broke; opening it again");
             if matches!(error, Error::CursorTooOld | Error::CursorUnknown) {
-                self.cursor.clear();
+                self.reading.cursor.clear();
             }
             tokio::select! {
                 () = self.context.shutdown.cancelled() => return None,
                 () = tokio::time::sleep(PAUSE) => {}
             }
             match self.open().await {
-                Ok(stream) => return Some(stream),
+                Ok(changes) => return Some(changes),
                 Err(next) => error = next,
             }
         }
     }
+}
 
-    fn apply(&mut self, entry: Entry<Change>) {
+/// How far a view has read.
+struct Reading {
+    view: View,
+    cursor: String,
+    /// While a snapshot is being read: the customers in it. All others are gone after it.
+    seen: Option<HashSet<Uuid>>,
+}
+
+impl Reading {
+    /// Where to go on; empty where a snapshot is to be read.
+    fn begin(&mut self) -> &str {
+        self.seen = self.cursor.is_empty().then(HashSet::new);
+        &self.cursor
+    }
+
+    fn apply(&mut self, entry: Entry<Change>, now: Timestamp) {
         if !entry.position.cursor.is_empty() {
             self.cursor = entry.position.cursor;
         }
         match entry.event {
-            Event::Change(Change { part: Some(Part::Setup(setup)) }) => {
-                self.view.set_setup(&setup, self.context.clock.now());
-            }
+            Event::Change(Change { part: Some(Part::Setup(setup)) }) => self.view.set_setup(&setup, now),
             Event::Change(Change { part: Some(Part::Customer(customer)) }) => {
                 if let Ok(id) = Uuid::from_slice(&customer.customer_id) {
                     if let Some(seen) = &mut self.seen {
@@ -390,6 +401,7 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use chassis::testing::noon;
+    use proto::common::v1::FeedPosition;
 
     use super::*;
 
@@ -439,5 +451,36 @@ mod tests {
         view.set_customer(id(1), CustomerMessage { whole: true, ..Default::default() });
         assert_eq!(view.caller(id(1)), Some(Caller { known: true, ..Default::default() }));
         assert_eq!(view.find(10), None);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_read_again_leaves_only_what_is_in_it() {
+        let mut reading = Reading { view: view(), cursor: String::new(), seen: None };
+        let read = |reading: &mut Reading, cursor: &str, event| {
+            let position = FeedPosition { cursor: cursor.into(), ..Default::default() };
+            reading.apply(Entry { position, event }, noon());
+        };
+        let customer = |n: u128, whole, points: &[Point]| {
+            let customer_id = id(n).as_bytes().to_vec();
+            let message = CustomerMessage { customer_id, whole, ..with_points(points) };
+            Event::Change(Change { part: Some(Part::Customer(message)) })
+        };
+        assert_eq!(reading.begin(), "");
+        read(&mut reading, "", customer(1, true, &[10]));
+        read(&mut reading, "", customer(2, true, &[20]));
+        read(&mut reading, "c1", Event::Mark(FeedMark::SnapshotComplete));
+        read(&mut reading, "c2", customer(2, false, &[21]));
+        // The feed breaks: it goes on where it was, and nothing is lost.
+        assert_eq!(reading.begin(), "c2");
+        read(&mut reading, "c3", customer(3, false, &[30]));
+        assert_eq!([10, 20, 21, 30].map(|point| reading.view.find(point).is_some()), [true, false, true, true]);
+        // The cursor was refused, and the database is an older copy by now.
+        reading.cursor.clear();
+        assert_eq!(reading.begin(), "");
+        read(&mut reading, "", customer(2, true, &[20]));
+        assert!(reading.view.find(10).is_some(), "until it is complete, decisions go by what was known");
+        read(&mut reading, "d1", Event::Mark(FeedMark::SnapshotComplete));
+        assert_eq!([10, 20, 21, 30].map(|point| reading.view.find(point).is_some()), [false, true, false, false]);
+        assert_eq!(reading.view.caller(id(1)), None);
     }
 }

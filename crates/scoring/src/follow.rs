@@ -3,15 +3,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use chassis::{
     Context, Db, Error, Result, Tx,
-    feed::{self, Change, Entry, Event, Follow},
+    feed::{self, Change},
     parse::Check,
     peers::{self, Channel},
     server::MAX_MESSAGE_BYTES,
 };
-use futures::{StreamExt, stream::BoxStream};
 use proto::{
-    common::v1::FeedMark,
-    profiles::v1::{self as profiles, profiles_client::ProfilesClient, watch_customers_response::Event as Watched},
+    profiles::v1::{self as profiles, profiles_client::ProfilesClient},
     scoring::v1 as pb,
 };
 use tonic::Status;
@@ -33,37 +31,10 @@ const ASK_AT_ONCE: usize = 1_000;
 /// # Errors
 /// `Peer` where no address of profiles is configured.
 pub fn spawn(context: &Context, db: &Db, scorer: &Arc<Scorer>) -> Result<()> {
-    let channel = context.peers.channel("profiles")?;
-    let (follow, scorer) = (Follow { name: "profiles", db: db.clone() }, Arc::clone(scorer));
-    let task = feed::follow(
-        context.clone(),
-        follow,
-        move |cursor| watch(channel.clone(), cursor),
-        move |tx, changes: &[Change<profiles::Customer>]| Box::pin(apply(tx, Arc::clone(&scorer), changes)),
-    );
-    context.spawn("follow_profiles", task);
-    Ok(())
-}
-
-fn client(channel: Channel) -> ProfilesClient<Channel> {
-    ProfilesClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
-}
-
-async fn watch(
-    channel: Channel,
-    cursor: String,
-) -> Result<BoxStream<'static, Result<Entry<profiles::Customer>, Status>>, Status> {
-    let request = profiles::WatchCustomersRequest { cursor, only_new: false };
-    let stream = client(channel).watch_customers(request).await?.into_inner();
-    let entry = |message: profiles::WatchCustomersResponse| Entry {
-        position: message.position.unwrap_or_default(),
-        event: match message.event {
-            Some(Watched::Customer(customer)) => Event::Change(customer),
-            Some(Watched::Mark(mark)) => Event::Mark(FeedMark::try_from(mark).unwrap_or_default()),
-            None => Event::Mark(FeedMark::Unspecified),
-        },
-    };
-    Ok(stream.map(move |message| message.map(entry)).boxed())
+    let scorer = Arc::clone(scorer);
+    feed::spawn_follow::<feed::Customers, Error, _>(context, db, move |tx, changes| {
+        Box::pin(apply(tx, Arc::clone(&scorer), changes))
+    })
 }
 
 /// Keeps the newest news of each customer and announces those whose standing it changes.
@@ -114,7 +85,7 @@ fn profile(customer: &profiles::Customer) -> Option<(Uuid, Profile)> {
 /// # Errors
 /// `Peer` where it does not answer.
 pub async fn ask(channel: Channel, ids: &[Uuid]) -> Result<HashMap<Uuid, Option<Profile>>> {
-    let mut client = client(channel);
+    let mut client = ProfilesClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let mut answers: HashMap<Uuid, Option<Profile>> = ids.iter().map(|id| (*id, None)).collect();
     for chunk in ids.chunks(ASK_AT_ONCE) {
         let customer_ids = chunk.iter().map(Uuid::to_string).collect();

@@ -12,7 +12,7 @@ use crate::{
     in_force::Scorer,
     purchase::{Kind, MAX_TOTAL_MINOR, Purchase, Refusal},
     score::Facts,
-    standing::{Customer, TOPIC},
+    standing::{self, Customer, TOPIC},
     store,
     summary::{self, Addition},
 };
@@ -33,6 +33,8 @@ pub struct Call {
     pub rows: Arc<Vec<(usize, Purchase)>>,
     /// Absent under an id that was not asked for; `None` for one that profiles does not know.
     pub asked: HashMap<Uuid, Option<Profile>>,
+    /// The call's trace, to which the changes belong that it causes, whosoever else's rows are written along with it.
+    pub span: tracing::Span,
 }
 
 /// What became of a call.
@@ -64,16 +66,24 @@ pub async fn record(tx: &Tx<'_>, scorer: &Scorer, calls: &[Call]) -> Result<Vec<
     for (call, number) in calls.iter().zip(0..) {
         results.push(admit(call, number, &mut customers, &mut admitted));
     }
+    let causes: HashMap<Uuid, &Call> =
+        admitted.iter().filter_map(|row| Some((row.row.customer, calls.get(row.call)?))).collect();
     let batch = Batch::of(&admitted);
     let touched = write_rows(tx, &batch, &mut customers, &mut results).await?;
 
     let in_force = scorer.in_force(&**tx).await?;
     let now = tx.clock().now();
     let mut changed = Vec::with_capacity(touched.len());
-    for id in touched {
+    for (index, id) in touched.into_iter().enumerate() {
+        standing::breathe(index).await;
         let Some(mut customer) = customers.remove(&id) else { continue };
         if let Some(change) = customer.restate(scorer, &in_force, now, pb::ChangeCause::Purchase) {
-            tx.publish(TOPIC, id, &change);
+            let publish = || tx.publish(TOPIC, id, &change);
+            match causes.get(&id) {
+                Some(call) => call.span.in_scope(publish),
+                // Whose purchase was given to somebody else.
+                None => publish(),
+            }
         }
         changed.push(customer);
     }

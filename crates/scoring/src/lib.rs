@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use chassis::{
     Context, Db, Error, Result, Service,
-    config::{self, Validate},
+    config::{self, DbUrl, Validate},
     db::Batcher,
     server::MAX_MESSAGE_BYTES,
 };
@@ -49,7 +49,7 @@ pub const DEFAULTS: &str = include_str!("../defaults.toml");
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    pub database_url: String,
+    pub database_url: DbUrl,
     pub currency: String,
     pub time_zone: String,
     pub margin_rate: f64,
@@ -62,7 +62,6 @@ pub struct Config {
 
 impl Validate for Config {
     fn validate(&self, check: &mut config::Check<'_>) {
-        check.require("database_url", !self.database_url.is_empty(), "allowed: sqlite:PATH or postgres://…");
         let currency = "allowed: an ISO 4217 code, three capital letters";
         check.require("currency", purchase::is_currency(&self.currency), currency);
         let zone = "allowed: an IANA time zone such as Europe/London";
@@ -121,7 +120,7 @@ pub fn service(config: Config, context: Context) -> Service {
             let calendar = calendar::Calendar::new(&config.time_zone)?;
             let scorer = in_force::Scorer::new(config.books()?, config.thresholds.clone(), calendar.clone());
             let scorer = Arc::new(scorer);
-            let db = Db::connect::<migrations::Migrator>(&config.database_url, &context.clock).await?;
+            let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
             context.spawn_housekeeping(&db);
             follow::spawn(&context, &db, &scorer)?;
             spawn_sweep(&context, &db, &scorer, Duration::from_secs(config.sweep_period_s.into()));

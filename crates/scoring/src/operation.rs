@@ -202,6 +202,9 @@ impl Worker {
     }
 
     async fn claim(&self) -> Result<Option<Operation>> {
+        if !store::operation::any_open(self.db.read()).await? {
+            return Ok(None);
+        }
         self.db.run_tx("claim_operation", |tx| Box::pin(store::operation::claim(tx, self.lease()))).await
     }
 

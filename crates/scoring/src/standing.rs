@@ -1,5 +1,7 @@
 //! Announced standings: what the other services were told of a customer, and when they are told anew.
-use chassis::{Db, Result, Tx, clock::to_proto};
+use std::sync::Arc;
+
+use chassis::{Db, Error, Result, Tx, clock::to_proto};
 use jiff::Timestamp;
 use proto::scoring::v1 as pb;
 use uuid::Uuid;
@@ -108,20 +110,29 @@ pub struct Restated {
 ///
 /// # Errors
 /// `Database`.
-pub async fn restate_page(db: &Db, scorer: &Scorer, after: Option<Uuid>, cause: pb::ChangeCause) -> Result<Restated> {
+pub async fn restate_page(
+    db: &Db,
+    scorer: &Arc<Scorer>,
+    after: Option<Uuid>,
+    cause: pb::ChangeCause,
+) -> Result<Restated> {
     let in_force = scorer.in_force(db.read()).await?;
     let now = db.clock().now();
     let page = store::customer::page(db.read(), after, PAGE, false).await?;
     let last = page.last().map(|customer| customer.id).filter(|_| page.len() as u64 == PAGE);
     let seen = i64::try_from(page.len()).unwrap_or(i64::MAX);
-    let stale: Vec<Uuid> = page
-        .iter()
-        .filter(|customer| {
-            let standing = customer.standing(scorer, &in_force, now);
-            customer.announced.as_ref().is_none_or(|announced| announced.standing != standing)
-        })
-        .map(|customer| customer.id)
-        .collect();
+    let find_stale = {
+        let scorer = Arc::clone(scorer);
+        move || -> Vec<Uuid> {
+            let stale = |customer: &&Customer| {
+                let standing = customer.standing(&scorer, &in_force, now);
+                customer.announced.as_ref().is_none_or(|announced| announced.standing != standing)
+            };
+            page.iter().filter(stale).map(|customer| customer.id).collect()
+        }
+    };
+    let stale = tokio::task::spawn_blocking(find_stale).await;
+    let stale = stale.map_err(|error| Error::Internal(format!("computing standings broke off: {error}")))?;
     let changed = if stale.is_empty() { 0 } else { restate(db, scorer, &stale, cause).await? };
     Ok(Restated { last, seen, changed })
 }
@@ -137,6 +148,14 @@ async fn restate(db: &Db, scorer: &Scorer, ids: &[Uuid], cause: pb::ChangeCause)
     .await
 }
 
+/// Lets other calls in now and then while many standings are computed, some microseconds each.
+pub async fn breathe(index: usize) {
+    const COMPUTED_AT_ONCE: usize = 256;
+    if index % COMPUTED_AT_ONCE == COMPUTED_AT_ONCE - 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Computes the standings of locked customers anew and publishes and writes those that changed; how many they were.
 ///
 /// # Errors
@@ -145,7 +164,8 @@ pub async fn announce(tx: &Tx<'_>, scorer: &Scorer, customers: &mut [Customer], 
     let in_force = scorer.in_force(&**tx).await?;
     let now = tx.clock().now();
     let mut changed = Vec::new();
-    for customer in customers {
+    for (index, customer) in customers.iter_mut().enumerate() {
+        breathe(index).await;
         if let Some(change) = customer.restate(scorer, &in_force, now, cause) {
             tx.publish(TOPIC, customer.id, &change);
             changed.push(&*customer);

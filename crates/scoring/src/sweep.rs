@@ -2,6 +2,8 @@
 //!
 //! A standing follows from the customer, the models and the day, so everybody need be looked at once a day, and after a change of models or
 //! cut-offs; purchases and rankings announce for themselves.
+use std::sync::Arc;
+
 use chassis::{Db, Result};
 use proto::scoring::v1 as pb;
 
@@ -11,7 +13,7 @@ use crate::{in_force::Scorer, standing, store};
 ///
 /// # Errors
 /// `Database`.
-pub async fn run(db: &Db, scorer: &Scorer) -> Result<()> {
+pub async fn run(db: &Db, scorer: &Arc<Scorer>) -> Result<()> {
     let version = store::in_force::version(db.read()).await?;
     let today = scorer.day(db.clock().now());
     if store::in_force::swept(db.read()).await? == (version, today) {

@@ -124,11 +124,14 @@ pub(super) fn extract(headers: &HeaderMap) -> Option<Incoming> {
     Some(Incoming { parent, state })
 }
 
-/// Makes `span` a child of the caller's span. To be called before the span is first entered.
-pub(super) fn follow(span: &Span, incoming: Incoming) {
-    let remote = incoming.parent.to_context(incoming.state);
+/// Lets `span` begin with `base`, as a child of the caller's span if there is one. To be called before the span is first entered.
+pub(super) fn begin(span: &Span, base: &opentelemetry::Context, incoming: Option<Incoming>) {
+    let context = match incoming {
+        Some(incoming) => base.with_remote_span_context(incoming.parent.to_context(incoming.state)),
+        None => base.clone(),
+    };
     // Refused only for a span that is filtered out or already started; neither is worth failing a call for.
-    let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(remote));
+    let _ = span.set_parent(context);
 }
 
 /// Writes the context of `span` into the headers of a call made on its behalf.
@@ -195,7 +198,8 @@ pub fn span_following(name: &'static str, traceparent: &str) -> Span {
         traceparent = carried,
     );
     if exports && let Some(parent) = parent {
-        follow(&span, Incoming { parent, state: TraceState::default() });
+        let incoming = Incoming { parent, state: TraceState::default() };
+        begin(&span, &opentelemetry::Context::new(), Some(incoming));
     }
     span
 }

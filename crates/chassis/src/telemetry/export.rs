@@ -1,6 +1,5 @@
 //! The way out to the collector: a queue that is bounded, on a thread of its own, and quick to give up.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -20,7 +19,8 @@ use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 use tracing::dispatcher;
 
-use super::{Active, Config, Error, instant};
+use super::{Active, Config, Error};
+use crate::clock::stopwatch;
 
 /// Spans that may wait for the collector; what comes beyond is dropped, never waited for. About 8 MB when full.
 const QUEUE_SPANS: usize = 8192;
@@ -92,9 +92,8 @@ impl Pipeline {
             .with_retry_policy(RetryPolicy::disabled())
             .build()
             .map_err(|error| invalid(error.to_string()))?;
-        let reader = PeriodicReader::builder(Calm { inner: measurements, health })
-            .with_interval(METRICS_INTERVAL)
-            .build();
+        let reader =
+            PeriodicReader::builder(Calm { inner: measurements, health }).with_interval(METRICS_INTERVAL).build();
         let meters = SdkMeterProvider::builder().with_resource(resource).with_reader(reader).build();
         Ok(Self { tracers, meters, _connection: connection })
     }
@@ -111,7 +110,7 @@ impl Pipeline {
 
     /// Sends what is queued and stops; gives up after [`SHUTDOWN_LIMIT`].
     pub(super) fn stop(self) {
-        let deadline = instant() + SHUTDOWN_LIMIT;
+        let deadline = stopwatch() + SHUTDOWN_LIMIT;
         let (done, finished) = mpsc::channel();
         // The providers wait without a limit of their own in places, so they wait on threads that nobody waits for.
         let also_done = done.clone();
@@ -127,7 +126,7 @@ impl Pipeline {
             }),
         ];
         for _ in threads.iter().filter(|thread| thread.is_ok()) {
-            let _ = finished.recv_timeout(deadline.saturating_duration_since(instant()));
+            let _ = finished.recv_timeout(deadline.saturating_duration_since(stopwatch()));
         }
     }
 }
@@ -163,23 +162,18 @@ struct Health {
 
 impl Health {
     fn new(endpoint: &str, active: Arc<Active>) -> Self {
-        Self {
-            endpoint: endpoint.to_owned(),
-            active,
-            paused_until: Mutex::new(None),
-            lost_spans: AtomicU64::new(0),
-        }
+        Self { endpoint: endpoint.to_owned(), active, paused_until: Mutex::new(None), lost_spans: AtomicU64::new(0) }
     }
 
     fn is_paused(&self) -> bool {
         let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| instant() < until)
+        until.is_some_and(|until| stopwatch() < until)
     }
 
     /// Notes the outcome of an export and turns a failure into a quiet success: the SDK would log every single one.
     fn note(&self, result: OTelSdkResult, spans: u64) -> OTelSdkResult {
         let Err(error) = result else { return Ok(()) };
-        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(instant() + PAUSE_AFTER_FAILURE);
+        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopwatch() + PAUSE_AFTER_FAILURE);
         let lost = self.lost_spans.fetch_add(spans, Ordering::Relaxed) + spans;
         // This runs on a thread that has no subscriber unless one is installed for the whole process.
         if let Some(dispatch) = self.active.dispatch() {
@@ -205,15 +199,13 @@ struct Calm<E> {
 }
 
 impl opentelemetry_sdk::trace::SpanExporter for Calm<SpanExporter> {
-    fn export(&self, batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
-        async move {
-            let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            if self.health.is_paused() {
-                self.health.lost_spans.fetch_add(spans, Ordering::Relaxed);
-                return Ok(());
-            }
-            self.health.note(self.inner.export(batch).await, spans)
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        if self.health.is_paused() {
+            self.health.lost_spans.fetch_add(spans, Ordering::Relaxed);
+            return Ok(());
         }
+        self.health.note(self.inner.export(batch).await, spans)
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
@@ -230,13 +222,11 @@ impl opentelemetry_sdk::trace::SpanExporter for Calm<SpanExporter> {
 }
 
 impl PushMetricExporter for Calm<MetricExporter> {
-    fn export(&self, metrics: &ResourceMetrics) -> impl Future<Output = OTelSdkResult> + Send {
-        async move {
-            if self.health.is_paused() {
-                return Ok(());
-            }
-            self.health.note(self.inner.export(metrics).await, 0)
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        if self.health.is_paused() {
+            return Ok(());
         }
+        self.health.note(self.inner.export(metrics).await, 0)
     }
 
     fn force_flush(&self) -> OTelSdkResult {

@@ -15,13 +15,15 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
-use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Span, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Filter, Layer};
-use tracing_subscriber::registry::{LookupSpan, SpanRef};
+use tracing_subscriber::registry::{Extensions, LookupSpan, SpanRef};
 
 use super::context::{Carried, TraceParent};
-use super::{Active, COLLECTOR_TARGET, instant};
+use super::{Active, COLLECTOR_TARGET, KnownMethods, Method};
+use crate::clock::stopwatch;
 
 /// At least this much time lies between two lines about the collector: it may be down for days.
 const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
@@ -39,6 +41,54 @@ pub(super) type Sink = Box<dyn Fn(&str) + Send + Sync>;
 pub(super) enum Style {
     Text { colour: bool },
     Json,
+}
+
+/// The call a span is of, for log lines.
+#[derive(Debug)]
+pub(super) struct LoggedCall {
+    known: Arc<KnownMethods>,
+    index: usize,
+}
+
+impl LoggedCall {
+    pub(super) fn new(known: &Arc<KnownMethods>, index: usize) -> Self {
+        Self { known: Arc::clone(known), index }
+    }
+
+    fn method(&self) -> &Method {
+        self.known.at(self.index)
+    }
+
+    /// The call as fields, made only when a line is written.
+    fn fields(&self) -> Fields {
+        let method = self.method();
+        let mut fields = Fields::new(false, 3);
+        let known = [
+            ("rpc.service", Some(method.service)),
+            ("rpc.method", Some(method.method)),
+            ("clientele.service", method.owner()),
+        ];
+        for (name, value) in known {
+            if let Some(value) = value {
+                let start = fields.text.len();
+                fields.text.push_str(value);
+                fields.push(name, Value::Text(start..fields.text.len()));
+            }
+        }
+        fields
+    }
+}
+
+/// Attaches to a span what its log lines need, and the context it carries while telemetry is off.
+pub(super) fn tell(span: &Span, call: LoggedCall, carried: Option<TraceParent>) {
+    span.with_subscriber(|(id, dispatch)| {
+        let Some(span) = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id)) else { return };
+        let mut extensions = span.extensions_mut();
+        extensions.insert(call);
+        if let Some(parent) = carried {
+            extensions.insert(Carried(parent));
+        }
+    });
 }
 
 /// The layer that writes log lines and keeps what the spans carry.
@@ -69,8 +119,7 @@ impl Logs {
         }
         let Some(dispatch) = self.active.dispatch() else { return Ids::default() };
         // A span of a library is kept for the lines and not exported: the next one around it is.
-        let context =
-            innermost.scope().find_map(|span| tracing_opentelemetry::get_otel_context(&span.id(), &dispatch));
+        let context = innermost.scope().find_map(|span| tracing_opentelemetry::get_otel_context(&span.id(), &dispatch));
         let Some(context) = context else { return Ids::default() };
         let span = context.span();
         let context = span.span_context();
@@ -102,6 +151,9 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if attributes.fields().is_empty() {
+            return;
+        }
         let Some(span) = context.span(id) else { return };
         let mut fields = Fields::for_span(attributes.fields().len());
         attributes.record(&mut fields);
@@ -124,10 +176,12 @@ where
         let mut fields = Fields::for_event();
         event.record(&mut fields);
         let metadata = event.metadata();
-        if is_about_the_collector(metadata.target()) && !self.complaints.may_speak(instant()) {
+        let about_the_collector = is_about_the_collector(metadata.target());
+        if about_the_collector && !self.complaints.may_speak(stopwatch()) {
             return;
         }
-        let innermost = context.event_span(event);
+        // What the exporter has to say may be said while a span is locked; and it belongs to no trace.
+        let innermost = if about_the_collector { None } else { context.event_span(event) };
         let ids = innermost.as_ref().map(|span| self.ids(span)).unwrap_or_default();
         let mut line = Line { text: String::with_capacity(256), now: wall_clock(), metadata, event: &fields, ids };
         match self.style {
@@ -162,12 +216,14 @@ impl Complaints {
 pub(super) struct LogFilter {
     events: EnvFilter,
     names_sdk: bool,
+    /// There are directives about spans, so the filter has to be told about each span as it comes and goes.
+    names_spans: bool,
 }
 
 impl LogFilter {
     pub(super) fn new(directives: &str) -> Result<Self, tracing_subscriber::filter::ParseError> {
         let events = EnvFilter::builder().parse(directives)?;
-        Ok(Self { events, names_sdk: directives.contains(SDK_TARGETS) })
+        Ok(Self { events, names_sdk: directives.contains(SDK_TARGETS), names_spans: directives.contains('[') })
     }
 
     /// The SDK reports its every step; nobody wants to read that unless he asks for it by name.
@@ -185,8 +241,7 @@ where
     EnvFilter: Filter<S>,
 {
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
-        is_kept_span(metadata)
-            || (!self.is_sdk_chatter(metadata) && Filter::enabled(&self.events, metadata, context))
+        is_kept_span(metadata) || (!self.is_sdk_chatter(metadata) && Filter::enabled(&self.events, metadata, context))
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
@@ -206,23 +261,33 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        Filter::on_new_span(&self.events, attributes, id, context);
+        if self.names_spans {
+            Filter::on_new_span(&self.events, attributes, id, context);
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        Filter::on_record(&self.events, id, values, context);
+        if self.names_spans {
+            Filter::on_record(&self.events, id, values, context);
+        }
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        Filter::on_enter(&self.events, id, context);
+        if self.names_spans {
+            Filter::on_enter(&self.events, id, context);
+        }
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
-        Filter::on_exit(&self.events, id, context);
+        if self.names_spans {
+            Filter::on_exit(&self.events, id, context);
+        }
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        Filter::on_close(&self.events, id, context);
+        if self.names_spans {
+            Filter::on_close(&self.events, id, context);
+        }
     }
 }
 
@@ -374,11 +439,13 @@ impl Line<'_> {
         push_json_fields(&mut text, self.event, &mut written);
         if let Some(innermost) = innermost {
             text.push_str(r#","span":"#);
-            let extensions = innermost.extensions();
-            push_json(&mut text, span_name(extensions.get::<Fields>(), innermost.metadata()));
-            drop(extensions);
+            push_json(&mut text, span_name(&innermost.extensions(), innermost.metadata()));
             for span in innermost.scope() {
-                if let Some(fields) = span.extensions().get::<Fields>() {
+                let extensions = span.extensions();
+                if let Some(call) = extensions.get::<LoggedCall>() {
+                    push_json_fields(&mut text, &call.fields(), &mut written);
+                }
+                if let Some(fields) = extensions.get::<Fields>() {
                     push_json_fields(&mut text, fields, &mut written);
                 }
             }
@@ -412,11 +479,10 @@ impl Line<'_> {
         push_text_fields(&mut text, self.event);
         for span in innermost.iter().flat_map(SpanRef::scope) {
             let extensions = span.extensions();
-            let fields = extensions.get::<Fields>();
             let _ = write!(text, " {dim}in{plain} ");
-            push_visible(&mut text, span_name(fields, span.metadata()));
             // The name of a call says its service and method already.
-            if let Some(fields) = fields.filter(|fields| fields.title.is_none()) {
+            push_visible(&mut text, span_name(&extensions, span.metadata()));
+            if let Some(fields) = extensions.get::<Fields>() {
                 push_text_fields(&mut text, fields);
             }
         }
@@ -428,8 +494,9 @@ impl Line<'_> {
     }
 }
 
-fn span_name<'a>(fields: Option<&'a Fields>, metadata: &'static Metadata<'static>) -> &'a str {
-    fields.and_then(Fields::title).unwrap_or(metadata.name())
+fn span_name<'a>(extensions: &'a Extensions<'_>, metadata: &'static Metadata<'static>) -> &'a str {
+    let call = extensions.get::<LoggedCall>().map(|call| call.method().name());
+    call.or_else(|| extensions.get::<Fields>().and_then(Fields::title)).unwrap_or(metadata.name())
 }
 
 fn push_json_fields(text: &mut String, fields: &Fields, written: &mut Vec<&'static str>) {
@@ -517,7 +584,7 @@ mod tests {
     #[test]
     fn one_complaint_a_minute_gets_through() {
         let complaints = Complaints::default();
-        let start = instant();
+        let start = stopwatch();
         assert!(complaints.may_speak(start));
         assert!(!complaints.may_speak(start + Duration::from_secs(59)));
         assert!(complaints.may_speak(start + Duration::from_secs(60)));

@@ -1,9 +1,12 @@
 //! The RPCs a process serves, read from their descriptors.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use opentelemetry::{KeyValue, Value};
+use opentelemetry::trace::{SpanBuilder, SpanKind, Tracer};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::SdkTracer;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
@@ -27,63 +30,100 @@ pub(super) fn is_traced(path: &str) -> bool {
 #[derive(Debug)]
 pub struct Method {
     /// Full name of the gRPC service, such as `clientele.scoring.v1.ScoringService`.
-    pub service: String,
+    pub service: &'static str,
     /// Name of the RPC, such as `GetScore`.
-    pub method: String,
+    pub method: &'static str,
     /// The client sends a stream of messages.
     pub client_streaming: bool,
     /// The server answers with a stream of messages.
     pub server_streaming: bool,
-    name: String,
-    labels: Labels,
+    name: &'static str,
+    /// The context a span of this RPC begins with; it tells [`CallTracer`] what the span is of.
+    context: Context,
+    by_code: [OnceLock<[KeyValue; 3]>; CODES],
 }
 
 impl Method {
-    fn new(service: &str, method: &str, client_streaming: bool, server_streaming: bool) -> Self {
-        Self {
-            service: service.to_owned(),
-            method: method.to_owned(),
-            client_streaming,
-            server_streaming,
-            name: if method == OTHER { OTHER.to_owned() } else { format!("{service}/{method}") },
-            labels: Labels { service: service.into(), method: method.into(), by_code: Default::default() },
-        }
+    fn new(service: &'static str, method: &'static str, client_streaming: bool, server_streaming: bool) -> Self {
+        let name = if method == OTHER { OTHER } else { forever(format!("{service}/{method}")) };
+        let mut attributes = vec![
+            KeyValue::new("rpc.system", "grpc"),
+            KeyValue::new("rpc.service", service),
+            KeyValue::new("rpc.method", method),
+        ];
+        attributes.extend(owner(service).map(|owner| KeyValue::new("clientele.service", owner)));
+        let context = Context::new().with_value(SpanOf { name, attributes });
+        Self { service, method, client_streaming, server_streaming, name, context, by_code: Default::default() }
     }
 
     /// `service/method`, as spans are named.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Which service of the suite the RPC belongs to (`scoring`); `None` for foreign packages.
-    pub fn owner(&self) -> Option<&str> {
-        self.service.strip_prefix(OWN_PACKAGE)?.split('.').next()
+    pub fn owner(&self) -> Option<&'static str> {
+        owner(self.service)
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
     }
 
     /// The attributes of a measurement that ended with `code`, made once per code.
     pub(super) fn labels(&self, code: usize) -> &[KeyValue] {
-        self.labels.of(code)
-    }
-}
-
-#[derive(Debug)]
-struct Labels {
-    service: Arc<str>,
-    method: Arc<str>,
-    by_code: [OnceLock<[KeyValue; 3]>; CODES],
-}
-
-impl Labels {
-    fn of(&self, code: usize) -> &[KeyValue] {
         // A code beyond the known ones is UNKNOWN (2), as gRPC says.
         let code = if code < CODES { code } else { 2 };
         self.by_code[code].get_or_init(|| {
             [
                 KeyValue::new("rpc.grpc.status_code", i64::try_from(code).unwrap_or(2)),
-                KeyValue::new("rpc.method", Value::String(Arc::clone(&self.method).into())),
-                KeyValue::new("rpc.service", Value::String(Arc::clone(&self.service).into())),
+                KeyValue::new("rpc.method", self.method),
+                KeyValue::new("rpc.service", self.service),
             ]
         })
+    }
+}
+
+fn owner(service: &'static str) -> Option<&'static str> {
+    service.strip_prefix(OWN_PACKAGE)?.split('.').next()
+}
+
+/// Descriptors are read once and for the life of the process. Names that live as long are never copied again, which at
+/// half a dozen per call would be the larger part of what tracing costs.
+fn forever(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
+}
+
+/// Name and attributes of the spans of one RPC.
+#[derive(Debug)]
+struct SpanOf {
+    name: &'static str,
+    attributes: Vec<KeyValue>,
+}
+
+/// The name under which [`super::server`] opens the spans of calls.
+pub(super) const SPAN_NAME: &str = "rpc";
+
+/// Names the spans of calls. Given as fields of the span, each attribute would be copied on every call.
+#[derive(Clone, Debug)]
+pub(super) struct CallTracer(pub(super) SdkTracer);
+
+impl Tracer for CallTracer {
+    type Span = <SdkTracer as Tracer>::Span;
+
+    fn build_with_context(&self, mut builder: SpanBuilder, parent: &Context) -> Self::Span {
+        // Spans within a call inherit its context, but not its name.
+        if builder.name == SPAN_NAME
+            && let Some(of) = parent.get::<SpanOf>()
+        {
+            builder.name = Cow::Borrowed(of.name);
+            builder.span_kind = Some(SpanKind::Server);
+            let attributes = builder.attributes.get_or_insert_default();
+            // One more place for the status.
+            attributes.reserve_exact(of.attributes.len() + 1);
+            attributes.extend_from_slice(&of.attributes);
+        }
+        self.0.build_with_context(builder, parent)
     }
 }
 
@@ -123,12 +163,12 @@ impl KnownMethods {
                 package => format!("{package}."),
             };
             for service in &file.service {
-                let service_name = format!("{package}{}", service.name());
+                let service_name = forever(format!("{package}{}", service.name()));
                 for method in &service.method {
                     let path = format!("/{service_name}/{}", method.name());
                     let method = Method::new(
-                        &service_name,
-                        method.name(),
+                        service_name,
+                        forever(method.name().to_owned()),
                         method.client_streaming(),
                         method.server_streaming(),
                     );
@@ -168,7 +208,7 @@ mod tests {
     fn health_is_known_with_its_streaming_and_is_not_traced() {
         let known = KnownMethods::from_descriptors(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
         let check = known.get("/grpc.health.v1.Health/Check").unwrap();
-        assert_eq!((check.service.as_str(), check.method.as_str()), ("grpc.health.v1.Health", "Check"));
+        assert_eq!((check.service, check.method), ("grpc.health.v1.Health", "Check"));
         assert!(!check.client_streaming && !check.server_streaming);
         assert!(!is_traced("/grpc.health.v1.Health/Check") && is_traced("/a.B/C"));
         assert!(known.get("/grpc.health.v1.Health/Watch").unwrap().server_streaming);

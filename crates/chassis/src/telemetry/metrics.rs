@@ -13,8 +13,7 @@ pub(super) const CODES: usize = 17;
 
 /// Upper bounds of the duration buckets in seconds: answers from memory lie at the lower end, a call that used up a
 /// generous deadline at the upper.
-const SECONDS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Instruments, made once per telemetry.
 #[derive(Debug)]
@@ -32,12 +31,7 @@ pub(super) struct Instruments {
 impl Instruments {
     pub(super) fn new(meter: Meter) -> Self {
         let seconds = |name: &'static str, what: &'static str| {
-            meter
-                .f64_histogram(name)
-                .with_unit("s")
-                .with_description(what)
-                .with_boundaries(SECONDS.to_vec())
-                .build()
+            meter.f64_histogram(name).with_unit("s").with_description(what).with_boundaries(SECONDS.to_vec()).build()
         };
         Self {
             server_duration: seconds(
@@ -58,10 +52,7 @@ impl Instruments {
                 .with_unit("s")
                 .with_description("Age of the last change a follower has applied.")
                 .build(),
-            feed_changes: meter
-                .u64_counter("feed.changes")
-                .with_description("Changes a follower has applied.")
-                .build(),
+            feed_changes: meter.u64_counter("feed.changes").with_description("Changes a follower has applied.").build(),
             counters: RwLock::default(),
             meter,
         }

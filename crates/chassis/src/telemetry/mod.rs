@@ -16,7 +16,6 @@
 use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -46,6 +45,7 @@ pub use server::{ServerLayer, Traced};
 use crate::config::{Check, Validate};
 use export::Pipeline;
 use logs::{LogFilter, Logs, Sink, Style};
+use methods::CallTracer;
 use metrics::Instruments;
 
 /// The target of our own lines about the collector.
@@ -180,7 +180,7 @@ fn build(config: &Config, style: Style, sink: Sink) -> Result<(Dispatch, Guard),
     // Source locations, threads and busy times of every span would cost more than they tell. Spans are told apart by
     // tracing's own notion of the current span, so OpenTelemetry's need not be kept in step on every poll.
     let traces = tracing_opentelemetry::layer()
-        .with_tracer(pipeline.tracer())
+        .with_tracer(CallTracer(pipeline.tracer()))
         .with_location(false)
         .with_threads(false)
         .with_target(false)
@@ -291,10 +291,4 @@ impl Active {
 /// What the current subscriber has switched on; `None` where telemetry was never set up.
 fn active() -> Option<Arc<Active>> {
     dispatcher::get_default(|dispatch| dispatch.downcast_ref::<Logs>().map(|logs| Arc::clone(logs.active())))
-}
-
-/// Durations are measured by the machine, whatever time the services live in.
-#[allow(clippy::disallowed_methods)]
-fn instant() -> Instant {
-    Instant::now()
 }

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body as HttpBody;
 use tonic::Code;
 use tonic::body::Body;
 use tonic::codegen::{Bytes, StdError};
 use tower::{Layer, Service};
 use tracing::Span;
-use tracing::field::Empty;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::call::{Answer, Call, Watch};
-use super::context::{self, TraceParent};
-use super::methods::is_traced;
-use super::{Active, KnownMethods, Method, active, instant};
+use super::context;
+use super::logs::{self, LoggedCall};
+use super::methods::{SPAN_NAME, is_traced};
+use super::{Active, KnownMethods, Method, active};
+use crate::clock::stopwatch;
 
 /// The outermost layer of a server: it continues the caller's trace in a span named by the RPC, and measures every call as
 /// `rpc.server.duration` in seconds, with the attributes `rpc.service`, `rpc.method` and `rpc.grpc.status_code`.
@@ -75,44 +77,23 @@ where
         };
         let path = request.uri().path();
         let index = self.known.index(path);
-        let span = if is_traced(path) {
-            open(self.known.at(index), &active, request.headers())
-        } else {
-            Span::none()
-        };
-        let call = ServerCall { span, known: Arc::clone(&self.known), index, active, started: instant() };
-        let inner = {
-            let _entered = call.span.enter();
-            self.inner.call(request)
-        };
-        Answer::new(inner, Some(Call::new(call)))
+        let span =
+            if is_traced(path) { open(&self.known, index, active.exports(), request.headers()) } else { Span::none() };
+        let call = ServerCall { span, known: Arc::clone(&self.known), index, active, started: stopwatch() };
+        Answer::new(self.inner.call(request), Some(Call::new(call)))
     }
 }
 
-fn open(method: &Method, active: &Active, headers: &http::HeaderMap) -> Span {
+fn open(known: &Arc<KnownMethods>, index: usize, exports: bool, headers: &HeaderMap) -> Span {
+    // A request begins its own tree: what happens to be current in the accepting task is not its parent. It has no fields:
+    // what log lines and exporters are to know of the call they are told below, without copying it.
+    let span = tracing::info_span!(parent: None, SPAN_NAME);
     let incoming = context::extract(headers);
-    let carried = match &incoming {
-        Some(incoming) if !active.exports() => Some(incoming.parent),
-        _ => None,
-    };
-    let span = tracing::info_span!(
-        // A request begins its own tree: what happens to be current in the accepting task is not its parent.
-        parent: None,
-        "rpc",
-        otel.name = method.name(),
-        otel.kind = "server",
-        otel.status_code = Empty,
-        rpc.system = "grpc",
-        rpc.service = method.service.as_str(),
-        rpc.method = method.method.as_str(),
-        rpc.grpc.status_code = Empty,
-        clientele.service = method.owner(),
-        traceparent = carried.as_ref().map(TraceParent::as_str),
-    );
-    if active.exports()
-        && let Some(incoming) = incoming
-    {
-        context::follow(&span, incoming);
+    if exports {
+        context::begin(&span, known.at(index).context(), incoming);
+        logs::tell(&span, LoggedCall::new(known, index), None);
+    } else {
+        logs::tell(&span, LoggedCall::new(known, index), incoming.map(|incoming| incoming.parent));
     }
     span
 }
@@ -158,9 +139,9 @@ impl Watch for ServerCall {
         // Let go here: whoever keeps the body a little longer must not lengthen the span.
         let span = std::mem::replace(&mut self.span, Span::none());
         if self.active.exports() {
-            span.record("rpc.grpc.status_code", code as i32);
+            span.set_attribute("rpc.grpc.status_code", i64::from(code as i32));
             if is_fault(code) {
-                span.record("otel.status_code", "error");
+                span.set_status(opentelemetry::trace::Status::error(""));
             }
         }
         drop(span);

@@ -12,9 +12,8 @@ use sea_orm::ConnectionTrait;
 use tokio::{runtime::Runtime, task::JoinHandle};
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, stopwatch},
     context::Context,
-    db::started,
     error::{Error, Result},
     peers::{self, Channel, Peers},
     server::{self, Service},
@@ -232,7 +231,7 @@ pub async fn eventually<F>(what: &str, mut check: impl FnMut() -> F)
 where
     F: Future<Output = bool>,
 {
-    let begin = started();
+    let begin = stopwatch();
     while !check().await {
         assert!(begin.elapsed() < DEADLINE, "waited in vain until: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -193,9 +195,8 @@ impl TraceService for Service {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut spans = Vec::new();
         for resource in request.into_inner().resource_spans {
-            let service = attributes(resource.resource.unwrap_or_default().attributes)
-                .remove("service.name")
-                .unwrap_or_default();
+            let service =
+                attributes(resource.resource.unwrap_or_default().attributes).remove("service.name").unwrap_or_default();
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 spans.push(Span {
                     kind: kind(span.kind),
@@ -288,10 +289,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn attributes(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
-    attributes
-        .into_iter()
-        .map(|attribute| (attribute.key, attribute.value.map(text).unwrap_or_default()))
-        .collect()
+    attributes.into_iter().map(|attribute| (attribute.key, attribute.value.map(text).unwrap_or_default())).collect()
 }
 
 fn text(value: AnyValue) -> String {

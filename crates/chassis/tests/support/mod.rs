@@ -10,7 +10,7 @@ use std::{
 };
 
 use chassis::{
-    Db, Ids, Result, Service, Tx,
+    Db, Result, Service, Tx,
     clock::{self, Clock},
     db::{BoxFuture, sql},
     feed::{self, Change, Entry, Event, Follow, Source},
@@ -18,7 +18,8 @@ use chassis::{
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use proto::scoring::v1::{
-    GetScoreRequest, GetScoreResponse, ScoreChange, Standing, WatchScoresRequest, WatchScoresResponse, watch_scores_response,
+    GetScoreRequest, GetScoreResponse, ScoreChange, Standing, WatchScoresRequest, WatchScoresResponse,
+    watch_scores_response,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable};
 use sea_orm_migration::{
@@ -85,10 +86,9 @@ pub async fn connect_at(url: &str, clock: &Clock) -> Db {
     Db::connect::<Migrator>(url, clock).await.unwrap()
 }
 
-/// `n` ids, ascending.
+/// The same `n` ids each time, ascending.
 pub fn ids(n: usize) -> Vec<Uuid> {
-    let ids = Ids::new(Clock::mock(noon()));
-    (0..n).map(|_| ids.next()).collect()
+    (0..n as u128).map(|n| Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + (n << 64))).collect()
 }
 
 /// Numbers that look random and are the same in every run of the same seed.
@@ -193,8 +193,10 @@ fn row_of(row: &sea_orm::QueryResult) -> (Uuid, i64, i64) {
 
 /// What `table` (customer or projection) holds: (revision, state) by id.
 pub async fn contents<C: ConnectionTrait>(connection: &C, table: &str) -> BTreeMap<Uuid, (i64, i64)> {
-    let rows =
-        connection.query_all_raw(sql(connection, format!("SELECT id, revision, state FROM {table}"), [])).await.unwrap();
+    let rows = connection
+        .query_all_raw(sql(connection, format!("SELECT id, revision, state FROM {table}"), []))
+        .await
+        .unwrap();
     rows.iter()
         .map(|row| {
             let (id, revision, state) = row_of(row);
@@ -268,7 +270,9 @@ pub async fn watch_over_grpc(
         .map(|reply| {
             let reply = reply?;
             let event = match reply.event {
-                Some(watch_scores_response::Event::Change(change)) => Event::Change(change.standing.unwrap_or_default()),
+                Some(watch_scores_response::Event::Change(change)) => {
+                    Event::Change(change.standing.unwrap_or_default())
+                }
                 Some(watch_scores_response::Event::Mark(mark)) => {
                     Event::Mark(proto::common::v1::FeedMark::try_from(mark).unwrap_or_default())
                 }
@@ -280,14 +284,13 @@ pub async fn watch_over_grpc(
 }
 
 type Asked = BoxFuture<'static, Result<Response<GetScoreResponse>, Status>>;
-type Watched = BoxStream<'static, Result<WatchScoresResponse, Status>>;
+type Watched = BoxFuture<'static, Result<BoxStream<'static, Result<WatchScoresResponse, Status>>, Status>>;
 
 /// A service under the name of Scoring with two RPCs, whose answers a test decides.
 #[derive(Clone)]
 pub struct Fake {
     pub get_score: Arc<dyn Fn(Request<GetScoreRequest>) -> Asked + Send + Sync>,
-    pub watch_scores:
-        Arc<dyn Fn(Request<WatchScoresRequest>) -> BoxFuture<'static, Result<Watched, Status>> + Send + Sync>,
+    pub watch_scores: Arc<dyn Fn(Request<WatchScoresRequest>) -> Watched + Send + Sync>,
 }
 
 impl Default for Fake {
@@ -324,11 +327,7 @@ impl Fake {
     }
 
     pub fn service(self) -> Service {
-        Service {
-            name: "scoring",
-            grpc_name: GRPC_NAME,
-            start: Box::pin(async move { Ok(Routes::new(self)) }),
-        }
+        Service { name: "scoring", grpc_name: GRPC_NAME, start: Box::pin(async move { Ok(Routes::new(self)) }) }
     }
 }
 

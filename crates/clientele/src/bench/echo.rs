@@ -41,7 +41,8 @@ impl Server {
         let payload = Payload::new(vec![7; reply.saturating_sub(3)]);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let task = tokio::spawn(async move {
-            let served = tonic::transport::Server::builder().add_service(Echo { payload }).serve_with_incoming(incoming).await;
+            let served =
+                tonic::transport::Server::builder().add_service(Echo { payload }).serve_with_incoming(incoming).await;
             if let Err(error) = served {
                 tracing::error!(%error, "echo");
             }

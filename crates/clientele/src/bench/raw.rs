@@ -2,11 +2,14 @@
 //! transaction.
 use std::time::Duration;
 
-use chassis::testing::{Backend, TempDb};
+use chassis::{
+    clock::stopwatch,
+    testing::{Backend, TempDb},
+};
 use proto::scoring::v1::Purchase;
 use sqlx::{Connection, Executor, sqlite::SqliteConnectOptions};
 
-use super::{now, parse_uuid};
+use super::parse_uuid;
 use crate::client::{Error, Result};
 
 /// Rows in one statement: eight columns stay below SQLite's 32,766 bind parameters.
@@ -51,7 +54,7 @@ async fn sqlite(database: &TempDb, rows: &[Purchase]) -> std::result::Result<Dur
         .pragma("cache_size", "-65536");
     let mut connection = sqlx::SqliteConnection::connect_with(&options).await?;
     connection.execute(TABLE).await?;
-    let begin = now();
+    let begin = stopwatch();
     let mut tx = connection.begin().await?;
     for chunk in rows.chunks(CHUNK) {
         let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new("INSERT INTO purchase ");
@@ -78,7 +81,7 @@ async fn sqlite(database: &TempDb, rows: &[Purchase]) -> std::result::Result<Dur
 async fn postgres(database: &TempDb, rows: &[Purchase]) -> std::result::Result<Duration, sqlx::Error> {
     let mut connection = sqlx::PgConnection::connect(database.url()).await?;
     connection.execute(TABLE).await?;
-    let begin = now();
+    let begin = stopwatch();
     let mut copy = connection.copy_in_raw("COPY purchase FROM STDIN (FORMAT binary)").await?;
     let mut buffer = Vec::with_capacity(1 << 20);
     buffer.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");

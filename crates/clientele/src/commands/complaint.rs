@@ -136,8 +136,9 @@ pub async fn complaint(command: Complaint) -> Result<()> {
     match command {
         Complaint::File { customer, cause, severity, text, request_id, target } => {
             let name = format!("SEVERITY_{}", severity.to_uppercase());
-            let severity = complaints::Severity::from_str_name(&name)
-                .ok_or_else(|| Error::new(format!("--severity {severity}: must be minor, moderate, major or critical")))?;
+            let severity = complaints::Severity::from_str_name(&name).ok_or_else(|| {
+                Error::new(format!("--severity {severity}: must be minor, moderate, major or critical"))
+            })?;
             let complaint = complaints::Complaint {
                 customer_id: customer,
                 cause_id: cause,
@@ -158,7 +159,13 @@ pub async fn complaint(command: Complaint) -> Result<()> {
             }
             answer(&target, reply.complaint)?;
             let rows = reply.steps.iter().map(|step| {
-                vec![view::time(step.time.as_ref()), step.action.clone(), state(step.state), step.actor_id.clone(), step.note.clone()]
+                vec![
+                    view::time(step.time.as_ref()),
+                    step.action.clone(),
+                    state(step.state),
+                    step.actor_id.clone(),
+                    step.note.clone(),
+                ]
             });
             view::line(view::table(&["when", "what", "state", "who", "note"], &[], rows));
             Ok(())
@@ -170,7 +177,9 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                     complaints::ComplaintState::from_str_name(&format!("COMPLAINT_STATE_{}", text.to_uppercase()))
                         .map(i32::from)
                         .ok_or_else(|| {
-                            Error::new(format!("--state {text}: must be filed, open, waiting, resolved, reopened or closed"))
+                            Error::new(format!(
+                                "--state {text}: must be filed, open, waiting, resolved, reopened or closed"
+                            ))
                         })
                 })
                 .collect::<Result<_>>()?;
@@ -199,8 +208,12 @@ pub async fn complaint(command: Complaint) -> Result<()> {
             Ok(())
         }
         Complaint::Causes { target } => {
-            let reply =
-                target.client()?.complaints().list_causes(request(complaints::ListCausesRequest {})).await?.into_inner();
+            let reply = target
+                .client()?
+                .complaints()
+                .list_causes(request(complaints::ListCausesRequest {}))
+                .await?
+                .into_inner();
             if target.json {
                 return view::json("clientele.complaints.v1.ListCausesResponse", &reply);
             }

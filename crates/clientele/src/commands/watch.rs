@@ -1,7 +1,10 @@
 //! `watch …`: follows a feed as any service would, and prints what changes.
 use proto::{
     common::v1::{FeedMark, FeedPosition},
-    complaints::v1 as complaints, profiles::v1 as profiles, routing::v1 as routing, scoring::v1 as scoring,
+    complaints::v1 as complaints,
+    profiles::v1 as profiles,
+    routing::v1 as routing,
+    scoring::v1 as scoring,
 };
 use tonic::Request;
 
@@ -47,9 +50,19 @@ pub async fn watch(target: &Target, feed: Feed, cursor: &str, only_new: bool) ->
                         let standing = change.standing.unwrap_or_default();
                         let cause = scoring::ChangeCause::try_from(change.cause).unwrap_or_default();
                         let words = |s: &scoring::Standing| {
-                            format!("{} {} {} {}", view::code(s.code), view::tier(s.tier), view::stage(s.stage), view::relationship(s.relationship))
+                            format!(
+                                "{} {} {} {}",
+                                view::code(s.code),
+                                view::tier(s.tier),
+                                view::stage(s.stage),
+                                view::relationship(s.relationship)
+                            )
                         };
-                        let before = change.previous.as_ref().map(|previous| format!("  was {}", words(previous))).unwrap_or_default();
+                        let before = change
+                            .previous
+                            .as_ref()
+                            .map(|previous| format!("  was {}", words(previous)))
+                            .unwrap_or_default();
                         let cause = view::word(cause.as_str_name(), "CHANGE_CAUSE_");
                         view::line(format!("{}  {}{before}  ({cause})", standing.customer_id, words(&standing)));
                     }

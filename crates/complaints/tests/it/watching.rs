@@ -31,13 +31,16 @@ async fn watch(client: &Client, cursor: &str, only_new: bool) -> Watching {
 
 /// The next message that is no sign of life.
 async fn next(stream: &mut Watching) -> (String, Event) {
-    loop {
-        let message = tokio::time::timeout(DEADLINE, stream.message()).await.unwrap().unwrap().unwrap();
-        let event = message.event.unwrap();
-        if event != Event::Mark(FeedMark::Heartbeat.into()) {
-            return (message.position.unwrap().cursor, event);
+    let next = async {
+        loop {
+            let message = stream.message().await.unwrap().unwrap();
+            let event = message.event.unwrap();
+            if event != Event::Mark(FeedMark::Heartbeat.into()) {
+                return (message.position.unwrap().cursor, event);
+            }
         }
-    }
+    };
+    tokio::time::timeout(DEADLINE, next).await.expect("nothing but signs of life")
 }
 
 async fn next_change(stream: &mut Watching) -> ComplaintChange {

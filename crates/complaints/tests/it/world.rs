@@ -46,7 +46,7 @@ impl World {
         let database = TempDb::new(backend).await;
         let scores_database = TempDb::new(Backend::Sqlite).await;
         let scores = Db::connect::<FeedOnly>(scores_database.url(), &clock).await.unwrap();
-        let config = Config { database_url: database.url().to_owned(), ..config };
+        let config = Config { database_url: database.url().into(), ..config };
         let server = serve(&clock, &config, &scores).await;
         Self { clock, server, config, scores, _databases: (database, scores_database) }
     }
@@ -70,7 +70,7 @@ impl World {
 
     /// The service's database, as a further replica would open it.
     pub(crate) async fn db(&self) -> Db {
-        complaints::open(&self.config.database_url, &self.server.context).await.unwrap()
+        complaints::open(self.config.database_url.expose(), &self.server.context).await.unwrap()
     }
 
     /// Scoring says that the customer is in that tier now.

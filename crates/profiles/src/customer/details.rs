@@ -122,8 +122,12 @@ impl Details {
         Self(pb::Customer {
             kind,
             identities: parse_identities(check, &format!("{path}.identities"), &customer.identities),
-            phones: parse_each(check, path, "phones", MAX_CONTACTS, &customer.phones, |check, field, text| phone(check, field, text)),
-            mails: parse_each(check, path, "mails", MAX_CONTACTS, &customer.mails, |check, field, text| mail(check, field, text)),
+            phones: parse_each(check, path, "phones", MAX_CONTACTS, &customer.phones, |check, field, text| {
+                phone(check, field, text)
+            }),
+            mails: parse_each(check, path, "mails", MAX_CONTACTS, &customer.mails, |check, field, text| {
+                mail(check, field, text)
+            }),
             addresses: parse_each(check, path, "addresses", MAX_CONTACTS, &customer.addresses, parse_address),
             showed_interest: customer.showed_interest,
             targeted: customer.targeted,
@@ -283,9 +287,8 @@ fn date(check: &mut Check, field: &str, text: &str, today: Date) -> String {
 
 fn phone(check: &mut Check, field: &str, text: &str) -> String {
     let digits = text.strip_prefix('+').unwrap_or_default();
-    let valid = PHONE_DIGITS.contains(&digits.len())
-        && digits.bytes().all(|b| b.is_ascii_digit())
-        && !digits.starts_with('0');
+    let valid =
+        PHONE_DIGITS.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
     if !valid {
         check.fault(field, "is not in E.164 form: + and 7 to 15 digits, the first not 0, nothing else");
     }
@@ -303,17 +306,130 @@ fn mail(check: &mut Check, field: &str, text: &str) -> String {
             && !label.ends_with('-')
             && label.chars().all(|c| c.is_alphanumeric() || c == '-')
     };
-    let parts = text.rsplit_once('@').filter(|(mailbox, domain)| {
+    let lowered = text.rsplit_once('@').map(|(mailbox, domain)| (mailbox, domain.to_lowercase()));
+    let valid = lowered.filter(|(mailbox, domain)| {
         (1..=MAX_MAILBOX).contains(&mailbox.len())
             && mailbox.chars().all(|c| plain(c) && c != '@')
             && domain.contains('.')
             && domain.split('.').all(label)
     });
-    match parts {
-        Some((mailbox, domain)) if text.chars().count() <= MAX_MAIL => format!("{mailbox}@{}", domain.to_lowercase()),
+    match valid.map(|(mailbox, domain)| format!("{mailbox}@{domain}")) {
+        Some(mail) if mail.chars().count() <= MAX_MAIL => mail,
         _ => {
             check.fault(field, "is not a mail address of at most 254 characters: mailbox@domain.tld");
             text.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::testing::noon;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn faults(customer: &pb::Customer) -> Vec<String> {
+        let mut check = Check::new();
+        Details::parse(&mut check, "c", customer, noon());
+        check.take().into_iter().map(|violation| violation.field).collect()
+    }
+
+    fn person(birth_date: &str, phone: &str, mail: &str) -> pb::Customer {
+        pb::Customer {
+            kind: Some(Basics::Person(pb::Person { birth_date: birth_date.into(), ..Default::default() })),
+            phones: vec![phone.into()],
+            mails: vec![mail.into()],
+            ..Default::default()
+        }
+    }
+
+    const PHONE: &str = "+441632960000";
+    const MAIL: &str = "ann@example.org";
+
+    #[test]
+    fn dates_are_days_of_the_calendar_that_have_begun_somewhere() {
+        // Noon of the 14th in UTC is the 15th in the first time zone.
+        for good in ["", "2024-02-29", "2026-01-14", "2026-01-15", "0001-01-01"] {
+            assert_eq!(faults(&person(good, PHONE, MAIL)), [""; 0], "{good}");
+        }
+        for bad in [
+            "2023-02-29",
+            "2026-01-16",
+            "1980-1-1",
+            "19800101",
+            "1980-01-01T00:00:00Z",
+            "-000001-01-01",
+            "0000-01-01",
+            " ",
+        ] {
+            assert_eq!(faults(&person(bad, PHONE, MAIL)), ["c.person.birth_date"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn phones_are_e164() {
+        for good in ["+441632960000", "+1234567", "+123456789012345"] {
+            assert_eq!(faults(&person("", good, MAIL)), [""; 0], "{good}");
+        }
+        for bad in
+            ["", "+", "441632960000", "+0441632960", "+44 1632 960000", "+123456", "+1234567890123456", "+٤٤١٦٣٢٩٦٠٠"]
+        {
+            assert_eq!(faults(&person("", bad, MAIL)), ["c.phones[0]"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn mails_could_be_sent_to() {
+        let long = format!("{}@{}.org", "a".repeat(64), "b".repeat(63));
+        for good in ["a@b.org", "o'neil+tag@sub.example.co.uk", "ä@münchen.example", long.as_str()] {
+            assert_eq!(faults(&person("", PHONE, good)), [""; 0], "{good}");
+        }
+        let labels = format!("a@{}org", format!("{}.", "b".repeat(63)).repeat(4));
+        for bad in [
+            "",
+            "a",
+            "@b.org",
+            "a@",
+            "a@b",
+            "a@b..org",
+            "a@-b.org",
+            "a@b-.org",
+            "a b@c.org",
+            "a@b@c.org",
+            "a@b.o g",
+            &labels,
+        ] {
+            assert_eq!(faults(&person("", PHONE, bad)), ["c.mails[0]"], "{bad}");
+        }
+        let details = Details::parse(&mut Check::new(), "c", &person("", PHONE, " Ann@EXAMPLE.Org "), noon());
+        assert_eq!(details.as_proto().mails, ["Ann@example.org"]);
+    }
+
+    #[test]
+    fn debug_shows_nothing_personal() {
+        let mut details = Details::parse(&mut Check::new(), "c", &person("1980-01-01", PHONE, MAIL), noon());
+        details.add_identity(&Identity { system: "shop".into(), id: "secret".into() });
+        let shown = format!("{details:?} {:?}", details.identities());
+        assert_eq!(shown, "Details { kind: Person, .. } [Identity { system: \"shop\", .. }]");
+    }
+
+    proptest! {
+        /// What was accepted once is accepted again, the same: an update may send back what it read.
+        #[test]
+        fn what_is_accepted_reads_back_the_same(
+            name in "\\PC{0,110}", mail in "[a-zA-Z.+ ]{1,5}@[a-zA-ZİßÄ.-]{1,12}\\.(org|ORG)", phone in "\\+?[0-9]{5,17}", id in "\\PC{0,5}",
+        ) {
+            let mut customer = person("", &phone, &mail);
+            customer.kind = Some(Basics::Company(pb::Company { name, ..Default::default() }));
+            customer.identities = vec![pb::ExternalIdentity { system: "shop".into(), id }];
+            let mut check = Check::new();
+            let details = Details::parse(&mut check, "c", &customer, noon());
+            if check.done().is_ok() {
+                let mut check = Check::new();
+                prop_assert_eq!(&Details::parse(&mut check, "c", details.as_proto(), noon()), &details);
+                prop_assert!(check.done().is_ok());
+            }
         }
     }
 }

@@ -74,12 +74,9 @@ impl Field {
     /// The kind of customer that has this field; none for those that all have.
     fn kind(self) -> Option<Kind> {
         match self {
-            Self::Person
-            | Self::GivenName
-            | Self::FamilyName
-            | Self::BirthDate
-            | Self::Employer
-            | Self::Position => Some(Kind::Person),
+            Self::Person | Self::GivenName | Self::FamilyName | Self::BirthDate | Self::Employer | Self::Position => {
+                Some(Kind::Person)
+            }
             Self::Company | Self::CompanyName | Self::FoundedDate | Self::LegalForm | Self::LineOfBusiness => {
                 Some(Kind::Company)
             }

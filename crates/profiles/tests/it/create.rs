@@ -94,7 +94,8 @@ async fn concurrent_callers_with_one_identity_create_one_customer(backend: Backe
         let mut client = world.client.clone();
         tokio::spawn(async move { client.create_customer(request(&format!("r-{call}"), full_person())).await })
     });
-    let (won, lost): (Vec<_>, Vec<_>) = join_all(calls).await.into_iter().map(|call| call.unwrap()).partition(Result::is_ok);
+    let (won, lost): (Vec<_>, Vec<_>) =
+        join_all(calls).await.into_iter().map(|call| call.unwrap()).partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 19));
     assert!(lost.into_iter().all(|call| fault(&call.unwrap_err()).1 == "ALREADY_EXISTS"));
 }
@@ -121,7 +122,13 @@ async fn malformed_fields_are_all_named_at_once(backend: Backend) {
         })),
         identities: vec![identity("same"), identity("same"), identity("")],
         phones: vec!["0044 123".into(), "+0123456789".into(), "+12345678901234567".into()],
-        mails: vec!["a@b".into(), "@b.org".into(), "a b@c.org".into(), "a@-b.org".into(), format!("a@{}.org", "b".repeat(300))],
+        mails: vec![
+            "a@b".into(),
+            "@b.org".into(),
+            "a b@c.org".into(),
+            "a@-b.org".into(),
+            format!("a@{}.org", "b".repeat(300)),
+        ],
         addresses: vec![pb::Address { lines: vec![String::new()], region_code: "gb".into(), ..Default::default() }],
         acquisition_source: 99,
         acquisition_cost: Some(Money { currency_code: "usd".into(), minor_units: -1 }),

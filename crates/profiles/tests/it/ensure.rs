@@ -104,7 +104,10 @@ async fn faults_of_a_batch_are_named_by_their_full_path(backend: Backend) {
     bad.identities.extend((0..49).map(|id| identity(&format!("many-{id}"))));
     let items = vec![
         pb::EnsureCustomer::default(),
-        pb::EnsureCustomer { identity: Some(pb::ExternalIdentity { system: "a b".into(), id: "\0".into() }), customer: None },
+        pb::EnsureCustomer {
+            identity: Some(pb::ExternalIdentity { system: "a b".into(), id: "\0".into() }),
+            customer: None,
+        },
         pb::EnsureCustomer { identity: Some(identity("ok")), customer: Some(bad) },
         pb::EnsureCustomer { identity: Some(identity("ok")), customer: Some(pb::Customer::default()) },
     ];

@@ -107,7 +107,8 @@ async fn news_that_came_while_the_service_was_down_is_caught_up_with(backend: Ba
     let (a, b) = (world.create(person("A", "A")).await.customer_id, world.create(person("B", "B")).await.customer_id);
     world.scoring.say(&a, 1, Tier::Small);
     world.complaints.say(1, &a, 1, Filed);
-    until(&world, &a, "the first news shows", |customer| tier(customer).is_some() && customer.open_complaints == 1).await;
+    until(&world, &a, "the first news shows", |customer| tier(customer).is_some() && customer.open_complaints == 1)
+        .await;
     let world = world
         .restart(|scoring, complaints| {
             scoring.say(&a, 2, Tier::Major);
@@ -115,7 +116,10 @@ async fn news_that_came_while_the_service_was_down_is_caught_up_with(backend: Ba
             complaints.say(1, &a, 2, Closed);
         })
         .await;
-    until(&world, &a, "the rest shows", |customer| tier(customer) == Some(Tier::Major) && customer.open_complaints == 0).await;
+    until(&world, &a, "the rest shows", |customer| {
+        tier(customer) == Some(Tier::Major) && customer.open_complaints == 0
+    })
+    .await;
     until(&world, &b, "of the other too", |customer| tier(customer) == Some(Tier::Ordinary)).await;
 }
 

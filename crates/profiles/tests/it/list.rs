@@ -65,8 +65,7 @@ async fn every_order_is_walked_page_by_page_without_gap_or_double(backend: Backe
             let mut walked = Vec::new();
             let mut page_token = String::new();
             loop {
-                let request =
-                    pb::ListCustomersRequest { filter: None, order: order.into(), page_size, page_token };
+                let request = pb::ListCustomersRequest { filter: None, order: order.into(), page_size, page_token };
                 let reply = world.client.list_customers(request).await.unwrap().into_inner();
                 assert!(reply.customers.len() <= page_size as usize);
                 walked.extend(reply.customers.into_iter().map(|customer| customer.customer_id));
@@ -130,7 +129,10 @@ async fn a_page_token_is_good_for_its_own_list_only(backend: Backend) {
     let page_token = world.client.list_customers(first.clone()).await.unwrap().into_inner().next_page_token;
     let others = [
         pb::ListCustomersRequest { order: CustomerOrder::Name.into(), page_token: page_token.clone(), ..first.clone() },
-        pb::ListCustomersRequest { page_token: page_token.clone(), ..request(pb::CustomerFilter { kind: 1, ..Default::default() }) },
+        pb::ListCustomersRequest {
+            page_token: page_token.clone(),
+            ..request(pb::CustomerFilter { kind: 1, ..Default::default() })
+        },
         pb::ListCustomersRequest { page_token: "nonsense".into(), ..first },
     ];
     for other in others {

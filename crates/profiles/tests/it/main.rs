@@ -1,5 +1,5 @@
 //! The service over a real server and a real database, as its callers see it.
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say so loudly")]
 
 mod create;
 mod ensure;

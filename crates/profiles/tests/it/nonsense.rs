@@ -10,9 +10,34 @@ chassis::db_tests!(nonsense_gets_a_named_error, a_batch_of_nothing_but_faults_ge
 /// Texts that have broken something somewhere.
 fn texts() -> Vec<String> {
     [
-        "", " ", "\0", "a\0b", "\u{feff}", "\u{202e}", "\u{10ffff}", "%", "'; DROP TABLE customer; --", "00000000", "-1", "\r\n",
-        "9223372036854775808", "NaN", "null", "+", "@", "a@b", "@.", "2026-13-01", "-0001-01-01", "0000-00-00", "+12026-01-01",
-        "2026-01-01T00:00:00Z", "İ", "ß", "👩‍👩‍👧", "../../etc/passwd",
+        "",
+        " ",
+        "\0",
+        "a\0b",
+        "\u{feff}",
+        "\u{202e}",
+        "\u{10ffff}",
+        "%",
+        "'; DROP TABLE customer; --",
+        "00000000",
+        "-1",
+        "\r\n",
+        "9223372036854775808",
+        "NaN",
+        "null",
+        "+",
+        "@",
+        "a@b",
+        "@.",
+        "2026-13-01",
+        "-0001-01-01",
+        "0000-00-00",
+        "+12026-01-01",
+        "2026-01-01T00:00:00Z",
+        "İ",
+        "ß",
+        "👩‍👩‍👧",
+        "../../etc/passwd",
     ]
     .map(str::to_owned)
     .into_iter()
@@ -44,7 +69,12 @@ fn customer(text: &str, person: bool, number: i64) -> pb::Customer {
         identities: vec![pb::ExternalIdentity { system: text(), id: text() }],
         phones: vec![text()],
         mails: vec![text()],
-        addresses: vec![pb::Address { lines: vec![text()], locality: text(), postal_code: text(), region_code: text() }],
+        addresses: vec![pb::Address {
+            lines: vec![text()],
+            locality: text(),
+            postal_code: text(),
+            region_code: text(),
+        }],
         acquisition_source: number as i32,
         acquisition_cost: Some(Money { currency_code: text(), minor_units: number }),
         ..Default::default()
@@ -71,17 +101,17 @@ async fn nonsense_gets_a_named_error(backend: Backend) {
         let t = || text.clone();
         for (person, number) in [(true, i64::MIN), (false, i64::MAX), (true, 0)] {
             let customer = customer(&text, person, number);
-            let item = pb::EnsureCustomer {
-                identity: customer.identities.first().cloned(),
-                customer: Some(customer.clone()),
-            };
+            let item =
+                pb::EnsureCustomer { identity: customer.identities.first().cloned(), customer: Some(customer.clone()) };
             let ensure = pb::EnsureCustomersRequest { items: vec![item] };
             named("ensure", &text, client.ensure_customers(ensure).await);
             let create = pb::CreateCustomerRequest { request_id: t(), customer: Some(customer.clone()) };
             named("create", &text, client.create_customer(create).await);
             for customer_id in [t(), known.clone()] {
                 let customer = pb::Customer { customer_id, etag: "1".into(), ..customer.clone() };
-                for paths in [vec![t()], vec!["person".into(), "mails".into()], vec!["identities".into()], vec![t(); 16]] {
+                for paths in
+                    [vec![t()], vec!["person".into(), "mails".into()], vec!["identities".into()], vec![t(); 16]]
+                {
                     let update = pb::UpdateCustomerRequest {
                         request_id: t(),
                         customer: Some(customer.clone()),
@@ -99,7 +129,8 @@ async fn nonsense_gets_a_named_error(backend: Backend) {
                 system: t(),
                 ..Default::default()
             };
-            let list = pb::ListCustomersRequest { filter: Some(filter), order: number, page_size: number, page_token: t() };
+            let list =
+                pb::ListCustomersRequest { filter: Some(filter), order: number, page_size: number, page_token: t() };
             named("list", &text, client.list_customers(list).await);
             let list = pb::ListCustomersRequest {
                 filter: Some(pb::CustomerFilter { name_prefix: t(), ..Default::default() }),
@@ -124,6 +155,6 @@ async fn a_batch_of_nothing_but_faults_gets_an_answer_that_fits(backend: Backend
     let status =
         world.client.ensure_customers(pb::EnsureCustomersRequest { items: items.collect() }).await.unwrap_err();
     let (code, reason, fields) = fault(&status);
-    assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
+    assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"), "{status:?}");
     assert_eq!(fields[0], "items[0].identity");
 }

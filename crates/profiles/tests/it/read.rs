@@ -38,7 +38,8 @@ async fn the_basic_view_asks_nobody(backend: Backend) {
     let mut world = World::new(backend).await;
     *world.scoring.mood.lock().unwrap() = Mood::Hangs;
     let id = world.ensure(&["a"]).await.remove(0).customer_id;
-    let reply = world.client.get_customer(pb::GetCustomerRequest { customer_id: id, view: 1 }).await.unwrap().into_inner();
+    let reply =
+        world.client.get_customer(pb::GetCustomerRequest { customer_id: id, view: 1 }).await.unwrap().into_inner();
     assert_eq!((reply.score, reply.complaints.len(), reply.missing_parts.len()), (None, 0, 0));
     assert!(world.complaints.asked.lock().unwrap().is_empty());
 }
@@ -106,15 +107,14 @@ async fn peers_that_hang_are_named_within_our_own_limit(backend: Backend) {
 
 async fn peers_that_are_down_are_named(backend: Backend) {
     let db = TempDb::new(backend).await;
-    let config = Config { database_url: db.url().to_owned(), ..Config::default() };
+    let config = Config { database_url: db.url().into(), ..Config::default() };
     // Bound and dropped: nobody listens there.
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nowhere = format!("http://{nowhere}");
     let elsewhere = [("scoring", nowhere.clone()), ("complaints", nowhere)];
-    let server = TestServer::start(Clock::mock(noon()), &elsewhere, |context| {
-        vec![profiles::service(config, context.clone())]
-    })
-    .await;
+    let server =
+        TestServer::start(Clock::mock(noon()), &elsewhere, |context| vec![profiles::service(config, context.clone())])
+            .await;
     let mut client = ProfilesClient::new(server.channel());
     let request = pb::EnsureCustomersRequest { items: vec![item("a")] };
     let id = client.ensure_customers(request).await.unwrap().into_inner().customers.remove(0).customer_id;
@@ -126,7 +126,8 @@ async fn a_customer_who_is_not_there_is_not_found(backend: Backend) {
     let mut world = World::new(backend).await;
     let status = world.client.get_customer(full(&uuid::Uuid::from_u128(1).to_string())).await.unwrap_err();
     assert_eq!((status.code(), fault(&status).1.as_str()), (Code::NotFound, "NOT_FOUND"));
-    let status = world.client.get_customer(pb::GetCustomerRequest { customer_id: "x".into(), view: 9 }).await.unwrap_err();
+    let status =
+        world.client.get_customer(pb::GetCustomerRequest { customer_id: "x".into(), view: 9 }).await.unwrap_err();
     assert_eq!(fault(&status).2, ["customer_id", "view"]);
 }
 
@@ -151,7 +152,8 @@ async fn a_batch_comes_in_the_order_asked_for(backend: Backend) {
     let ids: Vec<_> = world.ensure(&["a", "b", "c"]).await.into_iter().map(|customer| customer.customer_id).collect();
     let nobody = uuid::Uuid::from_u128(1).to_string();
     let customer_ids = [&ids[2], &nobody, &ids[0], &ids[2], &nobody].map(Clone::clone).to_vec();
-    let reply = world.client.batch_get_customers(pb::BatchGetCustomersRequest { customer_ids }).await.unwrap().into_inner();
+    let reply =
+        world.client.batch_get_customers(pb::BatchGetCustomersRequest { customer_ids }).await.unwrap().into_inner();
     let found: Vec<_> = reply.customers.iter().map(|customer| &customer.customer_id).collect();
     assert_eq!(found, [&ids[2], &ids[0], &ids[2]]);
     assert_eq!(reply.not_found, [nobody]);

@@ -27,7 +27,7 @@ impl World {
     }
 
     async fn start(clock: Clock, db: TempDb, (scoring, complaints): (FakeScoring, FakeComplaints)) -> Self {
-        let config = Config { database_url: db.url().to_owned(), ..Config::default() };
+        let config = Config { database_url: db.url().into(), ..Config::default() };
         let server = TestServer::start(clock.clone(), &[], |context| {
             vec![
                 profiles::service(config, context.clone()),
@@ -42,14 +42,10 @@ impl World {
 
     /// Another replica on the same database, which stands for another process.
     pub(crate) async fn replica(&self) -> TestServer {
-        let config = Config { database_url: self.db.url().to_owned(), ..Config::default() };
+        let config = Config { database_url: self.db.url().into(), ..Config::default() };
         let peers = (self.scoring.clone(), self.complaints.clone());
         TestServer::start(self.clock.clone(), &[], |context| {
-            vec![
-                profiles::service(config, context.clone()),
-                peers.0.service(context),
-                peers.1.service(context),
-            ]
+            vec![profiles::service(config, context.clone()), peers.0.service(context), peers.1.service(context)]
         })
         .await
     }

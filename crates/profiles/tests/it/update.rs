@@ -87,7 +87,8 @@ async fn of_concurrent_updates_with_one_etag_exactly_one_wins(backend: Backend) 
         let new = named(&created, "Name", &call.to_string());
         tokio::spawn(async move { client.update_customer(request(&format!("r-{call}"), new, &["person"])).await })
     });
-    let (won, lost): (Vec<_>, Vec<_>) = join_all(calls).await.into_iter().map(|call| call.unwrap()).partition(Result::is_ok);
+    let (won, lost): (Vec<_>, Vec<_>) =
+        join_all(calls).await.into_iter().map(|call| call.unwrap()).partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 19));
     for call in lost {
         let (code, reason, _) = fault(&call.unwrap_err());
@@ -99,7 +100,8 @@ async fn of_concurrent_updates_with_one_etag_exactly_one_wins(backend: Backend) 
 
 async fn a_customer_who_is_not_there_is_not_found(backend: Backend) {
     let mut world = World::new(backend).await;
-    let nobody = pb::Customer { customer_id: uuid::Uuid::from_u128(1).to_string(), etag: "1".into(), ..Default::default() };
+    let nobody =
+        pb::Customer { customer_id: uuid::Uuid::from_u128(1).to_string(), etag: "1".into(), ..Default::default() };
     let status = update(&mut world, &nobody, &["targeted"]).await.unwrap_err();
     assert_eq!((status.code(), fault(&status).1.as_str()), (Code::NotFound, "NOT_FOUND"));
 }

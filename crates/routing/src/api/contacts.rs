@@ -1,13 +1,13 @@
 //! What happened in contacts: recorded, read, listed, watched.
 use chassis::{
     Error, Result,
-    feed::{self, Event, Source},
+    feed::{self, Source},
     idempotency::{self, Key},
     page::Page,
     parse::Check,
 };
-use futures::{StreamExt, stream::BoxStream};
-use proto::routing::v1::{self as pb, watch_contacts_response::Event as WatchEvent};
+use futures::stream::BoxStream;
+use proto::routing::v1 as pb;
 use tonic::Status;
 
 use super::Api;
@@ -84,13 +84,6 @@ impl Api {
             shutdown: self.context.shutdown.clone(),
         };
         let entries = feed::watch(source, &request.cursor, request.only_new).await?;
-        let to_response = |entry: feed::Entry<pb::Contact>| pb::WatchContactsResponse {
-            position: Some(entry.position),
-            event: Some(match entry.event {
-                Event::Change(contact) => WatchEvent::Contact(contact),
-                Event::Mark(mark) => WatchEvent::Mark(mark.into()),
-            }),
-        };
-        Ok(entries.map(move |entry| entry.map(to_response).map_err(Status::from)).boxed())
+        Ok(feed::respond::<feed::Contacts>(entries))
     }
 }

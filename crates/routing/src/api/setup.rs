@@ -1,4 +1,7 @@
 //! Channels and queues: created, read, changed. What changes here is what decisions are made by from the commit on.
+//!
+//! Each mutation locks first and looks for its replay then: of two calls with the same `request_id` at once, the second waits, and must find
+//! the first one's reply rather than its effect.
 use chassis::{
     Error, Result,
     idempotency::{self, Key},
@@ -30,10 +33,10 @@ impl Api {
         self.db
             .run_tx("create_channel", |tx| {
                 Box::pin(async move {
+                    store::lock_setup(tx).await?;
                     if let Some(reply) = idempotency::replay(tx, key).await? {
                         return Ok(reply);
                     }
-                    store::lock_setup(tx).await?;
                     if store::channel_exists(tx, &channel.id).await? {
                         return Err(Error::AlreadyExists { what: "channel", id: channel.id.clone() });
                     }
@@ -81,10 +84,10 @@ impl Api {
         self.db
             .run_tx("update_channel", |tx| {
                 Box::pin(async move {
+                    store::lock_setup(tx).await?;
                     if let Some(reply) = idempotency::replay(tx, key).await? {
                         return Ok(reply);
                     }
-                    store::lock_setup(tx).await?;
                     let channel = store::find_channel(&**tx, id).await?;
                     let mut channel = channel.ok_or_else(|| Error::not_found("channel", id))?;
                     check_etag("channel", &from.etag, channel.revision)?;
@@ -111,10 +114,10 @@ impl Api {
         self.db
             .run_tx("create_queue", |tx| {
                 Box::pin(async move {
+                    store::lock_setup(tx).await?;
                     if let Some(reply) = idempotency::replay(tx, key).await? {
                         return Ok(reply);
                     }
-                    store::lock_setup(tx).await?;
                     if !store::channel_exists(tx, &queue.channel_id).await? {
                         return Err(Error::not_found("channel", &queue.channel_id));
                     }
@@ -164,10 +167,10 @@ impl Api {
         self.db
             .run_tx("update_queue", |tx| {
                 Box::pin(async move {
+                    store::lock_setup(tx).await?;
                     if let Some(reply) = idempotency::replay(tx, key).await? {
                         return Ok(reply);
                     }
-                    store::lock_setup(tx).await?;
                     let queue = store::find_queue(&**tx, id).await?;
                     let mut queue = queue.ok_or_else(|| Error::not_found("queue", id))?;
                     check_etag("queue", &from.etag, queue.revision)?;

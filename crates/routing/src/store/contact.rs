@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::contact::Contact;
 
-mod contact {
+mod row {
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -34,9 +34,9 @@ mod contact {
 
     impl ActiveModelBehavior for ActiveModel {}
 }
-use contact::Column;
+use row::Column;
 
-fn to_contact(row: contact::Model) -> Contact {
+fn to_contact(row: row::Model) -> Contact {
     Contact {
         id: row.contact_id,
         decision_id: row.decision_id,
@@ -55,7 +55,7 @@ fn to_contact(row: contact::Model) -> Contact {
 
 pub(crate) async fn insert_contact(tx: &Tx<'_>, contact: &Contact) -> Result<()> {
     let contact = contact.clone();
-    let row = contact::Model {
+    let row = row::Model {
         contact_id: contact.id,
         decision_id: contact.decision_id,
         customer_id: contact.customer_id,
@@ -69,17 +69,17 @@ pub(crate) async fn insert_contact(tx: &Tx<'_>, contact: &Contact) -> Result<()>
         agent_id: contact.agent_id,
         create_time: contact.create.as_microsecond(),
     };
-    contact::Entity::insert(row.into_active_model()).exec_without_returning(&**tx).await?;
+    row::Entity::insert(row.into_active_model()).exec_without_returning(&**tx).await?;
     Ok(())
 }
 
 pub(crate) async fn find_contact(db: &Db, id: Uuid) -> Result<Option<Contact>> {
-    Ok(contact::Entity::find_by_id(id).one(db.read()).await?.map(to_contact))
+    Ok(row::Entity::find_by_id(id).one(db.read()).await?.map(to_contact))
 }
 
 /// Newest first, by arrival; the key of a row is (arrival, id).
 pub(crate) async fn contact_page(db: &Db, customer_id: Option<Uuid>, page: &Page<(i64, Uuid)>) -> Result<Vec<Contact>> {
-    let mut query = contact::Entity::find();
+    let mut query = row::Entity::find();
     if let Some(customer_id) = customer_id {
         query = query.filter(Column::CustomerId.eq(customer_id));
     }
@@ -100,7 +100,7 @@ pub(crate) fn contacts_snapshot(
     limit: u64,
 ) -> BoxFuture<'_, Result<Vec<(Uuid, pb::Contact)>>> {
     Box::pin(async move {
-        let mut query = contact::Entity::find().order_by_asc(Column::ContactId).limit(limit);
+        let mut query = row::Entity::find().order_by_asc(Column::ContactId).limit(limit);
         if let Some(after) = after {
             query = query.filter(Column::ContactId.gt(after));
         }

@@ -66,7 +66,11 @@ async fn an_open_complaint_pauses_selling_until_it_is_resolved(backend: Backend)
     suite.peers.complaint(one, id(1), 1, ComplaintState::Filed);
     suite.peers.complaint(two, id(1), 1, ComplaintState::Filed);
     let paused = || async { decide(&suite.client, id(1), "phone", Purpose::Inquiry).await.selling_paused };
-    eventually("selling pauses", paused).await;
+    eventually("selling pauses, and the standing is followed", || async {
+        let decision = decide(&suite.client, id(1), "phone", Purpose::Inquiry).await;
+        decision.selling_paused && decision.standing.is_some()
+    })
+    .await;
     let decision = decide(&suite.client, id(1), "phone", Purpose::Inquiry).await;
     assert!(kinds(&decision).contains(&PromptKind::HoldSelling) && !kinds(&decision).contains(&PromptKind::Sell));
     assert_eq!((decision.priority, rule(&decision, "priority").as_str()), (1, "open_complaint_first"));

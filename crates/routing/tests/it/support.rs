@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 /// What a peer has published: each message with its place as cursor.
 #[derive(Debug)]
-pub struct Log<M>(Arc<watch::Sender<Vec<M>>>);
+pub(crate) struct Log<M>(Arc<watch::Sender<Vec<M>>>);
 
 impl<M> Clone for Log<M> {
     fn clone(&self) -> Self {
@@ -43,7 +43,7 @@ impl<M> Default for Log<M> {
 }
 
 impl<M: Clone + Send + Sync + 'static> Log<M> {
-    pub fn publish(&self, messages: impl IntoIterator<Item = M>) {
+    pub(crate) fn publish(&self, messages: impl IntoIterator<Item = M>) {
         self.0.send_modify(|log| log.extend(messages));
     }
 
@@ -60,7 +60,7 @@ impl<M: Clone + Send + Sync + 'static> Log<M> {
 }
 
 /// The followed RPC of one peer.
-pub trait Followed: Send + Sync + 'static {
+pub(crate) trait Followed: Send + Sync + 'static {
     const NAME: &'static str;
     type Message: Clone + Send + Sync + 'static;
     type Request: prost::Message + Default + 'static;
@@ -72,7 +72,7 @@ pub trait Followed: Send + Sync + 'static {
 macro_rules! followed {
     ($name:ident, $grpc:literal, $package:ident, $request:ident, $response:ident, $event:ident, $variant:ident, $message:ident) => {
         #[derive(Debug)]
-        pub struct $name;
+        pub(crate) struct $name;
         impl Followed for $name {
             const NAME: &'static str = $grpc;
             type Message = $package::$message;
@@ -173,14 +173,14 @@ fn mount<F: Followed>(name: &'static str, log: &Log<F::Message>) -> chassis::Ser
 
 /// What the peers have published.
 #[derive(Clone, Debug, Default)]
-pub struct Peers {
-    pub scores: Log<scoring::ScoreChange>,
-    pub customers: Log<profiles::Customer>,
-    pub cases: Log<complaints::ComplaintChange>,
+pub(crate) struct Peers {
+    pub(crate) scores: Log<scoring::ScoreChange>,
+    pub(crate) customers: Log<profiles::Customer>,
+    pub(crate) cases: Log<complaints::ComplaintChange>,
 }
 
 impl Peers {
-    pub fn services(&self) -> Vec<chassis::Service> {
+    pub(crate) fn services(&self) -> Vec<chassis::Service> {
         vec![
             mount::<Scores>("scoring", &self.scores),
             mount::<Customers>("profiles", &self.customers),
@@ -188,14 +188,14 @@ impl Peers {
         ]
     }
 
-    pub fn stands(&self, customer: Uuid, revision: i64, tier: scoring::Tier, code: scoring::CustomerCode) {
+    pub(crate) fn stands(&self, customer: Uuid, revision: i64, tier: scoring::Tier, code: scoring::CustomerCode) {
         self.scores.publish([scoring::ScoreChange {
             standing: Some(standing(customer, revision, tier, code)),
             ..Default::default()
         }]);
     }
 
-    pub fn record(&self, customer: Uuid, revision: i64, phones: &[&str]) {
+    pub(crate) fn record(&self, customer: Uuid, revision: i64, phones: &[&str]) {
         self.customers.publish([profiles::Customer {
             customer_id: customer.to_string(),
             revision,
@@ -204,7 +204,7 @@ impl Peers {
         }]);
     }
 
-    pub fn complaint(&self, complaint: Uuid, customer: Uuid, revision: i64, state: complaints::ComplaintState) {
+    pub(crate) fn complaint(&self, complaint: Uuid, customer: Uuid, revision: i64, state: complaints::ComplaintState) {
         self.cases.publish([complaints::ComplaintChange {
             complaint: Some(complaints::Complaint {
                 complaint_id: complaint.to_string(),
@@ -218,7 +218,12 @@ impl Peers {
     }
 }
 
-pub fn standing(customer: Uuid, revision: i64, tier: scoring::Tier, code: scoring::CustomerCode) -> scoring::Standing {
+pub(crate) fn standing(
+    customer: Uuid,
+    revision: i64,
+    tier: scoring::Tier,
+    code: scoring::CustomerCode,
+) -> scoring::Standing {
     scoring::Standing {
         customer_id: customer.to_string(),
         revision,
@@ -232,20 +237,20 @@ pub fn standing(customer: Uuid, revision: i64, tier: scoring::Tier, code: scorin
 }
 
 /// One replica with its peers.
-pub struct Suite {
-    pub db: TempDb,
-    pub peers: Peers,
-    pub clock: Clock,
-    pub server: TestServer,
-    pub client: RoutingClient<Channel>,
+pub(crate) struct Suite {
+    pub(crate) db: TempDb,
+    pub(crate) peers: Peers,
+    pub(crate) clock: Clock,
+    pub(crate) server: TestServer,
+    pub(crate) client: RoutingClient<Channel>,
 }
 
 impl Suite {
-    pub async fn start(backend: Backend) -> Self {
+    pub(crate) async fn start(backend: Backend) -> Self {
         Self::start_on(TempDb::new(backend).await, Peers::default()).await
     }
 
-    pub async fn start_on(db: TempDb, peers: Peers) -> Self {
+    pub(crate) async fn start_on(db: TempDb, peers: Peers) -> Self {
         let clock = Clock::mock(noon());
         let server = replica(&db, &clock, &[], peers.services()).await;
         let client = RoutingClient::new(server.channel());
@@ -254,13 +259,13 @@ impl Suite {
 }
 
 /// One more replica on a database.
-pub async fn replica(
+pub(crate) async fn replica(
     db: &TempDb,
     clock: &Clock,
     elsewhere: &[(&str, String)],
     beside: Vec<chassis::Service>,
 ) -> TestServer {
-    let config = routing::Config { database_url: db.url().to_owned(), ..routing::Config::default() };
+    let config = routing::Config { database_url: db.url().into(), ..routing::Config::default() };
     TestServer::start(clock.clone(), elsewhere, |context| {
         let mut services = beside;
         services.push(routing::service(config, context.clone()));
@@ -270,12 +275,12 @@ pub async fn replica(
 }
 
 /// A customer's id that is the same in every run.
-pub fn id(n: u128) -> Uuid {
+pub(crate) fn id(n: u128) -> Uuid {
     Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n)
 }
 
 /// Asks for a decision about a customer.
-pub async fn decide(
+pub(crate) async fn decide(
     client: &RoutingClient<Channel>,
     customer: Uuid,
     arrival: &str,
@@ -290,7 +295,7 @@ pub async fn decide(
 }
 
 /// Asks for a decision about whoever calls from a number.
-pub async fn decide_phone(client: &RoutingClient<Channel>, phone: &str) -> pb::DecideResponse {
+pub(crate) async fn decide_phone(client: &RoutingClient<Channel>, phone: &str) -> pb::DecideResponse {
     let point = pb::ContactPoint { point: Some(pb::contact_point::Point::Phone(phone.to_owned())) };
     let request = pb::DecideRequest {
         who: Some(pb::decide_request::Who::ContactPoint(point)),
@@ -301,6 +306,6 @@ pub async fn decide_phone(client: &RoutingClient<Channel>, phone: &str) -> pb::D
 }
 
 /// Name of the rule by which a thing was decided.
-pub fn rule(decision: &pb::DecideResponse, decides: &str) -> String {
+pub(crate) fn rule(decision: &pb::DecideResponse, decides: &str) -> String {
     decision.reasons.iter().find(|reason| reason.decides == decides).map(|reason| reason.rule.clone()).unwrap()
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use chassis::{
     Context, Db, Error, Result,
     db::{Batcher, BoxFuture},
-    feed::{self, Entry, Event, Source},
+    feed::{self, Source},
     page::Page,
     parse::Check,
     peers::Channel,
 };
-use futures::{StreamExt, stream::BoxStream};
+use futures::stream::BoxStream;
 use proto::{
     common::v1::{ErrorReason, Money},
     scoring::v1::{self as pb, scoring_server::Scoring},
@@ -237,17 +237,8 @@ impl Scoring for Api {
         let request = request.into_inner();
         let source = Source { db: self.db.clone(), topic: TOPIC, snapshot, shutdown: self.context.shutdown.clone() };
         let entries = feed::watch(source, &request.cursor, request.only_new).await?;
-        Ok(Response::new(entries.map(|entry| entry.map(watched).map_err(Status::from)).boxed()))
+        Ok(Response::new(feed::respond::<feed::Scores>(entries)))
     }
-}
-
-fn watched(entry: Entry<pb::ScoreChange>) -> pb::WatchScoresResponse {
-    use pb::watch_scores_response::Event as Watched;
-    let event = match entry.event {
-        Event::Change(change) => Watched::Change(change),
-        Event::Mark(mark) => Watched::Mark(mark.into()),
-    };
-    pb::WatchScoresResponse { position: Some(entry.position), event: Some(event) }
 }
 
 /// Announced standings by customer.

@@ -51,7 +51,7 @@ impl Api {
     }
 
     async fn write(&self, rows: Vec<(usize, Purchase)>) -> Result<(pb::PurchaseCounts, Vec<Refusal>)> {
-        let mut call = Call { rows: Arc::new(rows), asked: HashMap::new() };
+        let mut call = Call { rows: Arc::new(rows), asked: HashMap::new(), span: tracing::Span::current() };
         for _ in 0..=MAX_ASKED {
             let recorded = if call.rows.len() <= SMALL {
                 self.batcher.submit(call.clone()).await?

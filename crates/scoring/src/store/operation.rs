@@ -76,6 +76,12 @@ pub struct Lease {
     pub until: i64,
 }
 
+/// Whether any operation waits or runs: what an idle replica looks at.
+pub async fn any_open<C: ConnectionTrait>(connection: &C) -> Result<bool> {
+    let text = "SELECT operation_id FROM operation WHERE state IN (1, 2) LIMIT 1";
+    Ok(connection.query_one_raw(sql(connection, text, [])).await?.is_some())
+}
+
 /// Takes the operation that is first in line, unless another replica runs it. Only the first one is ever taken, so one at most runs.
 pub async fn claim(tx: &Tx<'_>, lease: Lease) -> Result<Option<Operation>> {
     let text = format!("SELECT {COLUMNS} FROM operation WHERE state IN (1, 2) ORDER BY operation_id LIMIT 1");

@@ -98,21 +98,17 @@ pub async fn sold(tx: &Tx<'_>, days: &[(Uuid, Day)]) -> Result<HashSet<(Uuid, Da
         .collect()
 }
 
-/// What each customer's rows add up to: first by day, then over the days, with the first day's sales apart.
-fn summing(of: &str) -> (String, String) {
-    let head = format!(
-        "SELECT customer_id, CAST(SUM(sold) AS BIGINT), MIN(first_day), MAX(CASE WHEN sold = 1 THEN day END), \
-         CAST(SUM(CASE WHEN sold = 1 THEN day ELSE 0 END) AS BIGINT), CAST(SUM(sales) AS BIGINT), \
-         CAST(SUM(returns) AS BIGINT), CAST(SUM(CASE WHEN sold = 1 AND day = first_day THEN sales ELSE 0 END) AS BIGINT) \
-         FROM (SELECT customer_id, day, sold, sales, returns, \
-         MIN(CASE WHEN sold = 1 THEN day END) OVER (PARTITION BY customer_id) AS first_day \
-         FROM (SELECT customer_id, day, MAX(CASE WHEN kind = 1 THEN 1 ELSE 0 END) AS sold, \
-         SUM(CASE WHEN kind = 1 THEN amount_minor ELSE 0 END) AS sales, \
-         SUM(CASE WHEN kind = 2 THEN amount_minor ELSE 0 END) AS returns \
-         FROM purchase WHERE {of}"
-    );
-    (head, " GROUP BY customer_id, day) AS days) AS marked GROUP BY customer_id ORDER BY customer_id".to_owned())
-}
+/// What each customer's rows add up to: first by day, then over the days, with the first day's sales apart. What the rows are taken from goes
+/// in between.
+const SUM: &str = "SELECT customer_id, CAST(SUM(sold) AS BIGINT), MIN(first_day), MAX(CASE WHEN sold = 1 THEN day END), \
+     CAST(SUM(CASE WHEN sold = 1 THEN day ELSE 0 END) AS BIGINT), CAST(SUM(sales) AS BIGINT), \
+     CAST(SUM(returns) AS BIGINT), CAST(SUM(CASE WHEN sold = 1 AND day = first_day THEN sales ELSE 0 END) AS BIGINT) \
+     FROM (SELECT customer_id, day, sold, sales, returns, \
+     MIN(CASE WHEN sold = 1 THEN day END) OVER (PARTITION BY customer_id) AS first_day \
+     FROM (SELECT customer_id, day, MAX(CASE WHEN kind = 1 THEN 1 ELSE 0 END) AS sold, \
+     SUM(CASE WHEN kind = 1 THEN amount_minor ELSE 0 END) AS sales, \
+     SUM(CASE WHEN kind = 2 THEN amount_minor ELSE 0 END) AS returns FROM ";
+const BY_CUSTOMER: &str = " GROUP BY customer_id, day) AS days) AS marked GROUP BY customer_id ORDER BY customer_id";
 
 fn read_sum(row: &QueryResult) -> Result<(Uuid, Summary)> {
     let mut columns = Columns::of(row);
@@ -141,9 +137,11 @@ pub async fn summaries_of<C: ConnectionTrait>(
     customers: &[Uuid],
     until_us: i64,
 ) -> Result<HashMap<Uuid, Summary>> {
-    // A number of ours, so it may stand in the text: the list of customers takes the parameters.
-    let (head, tail) = summing(&format!("time_us <= {until_us} AND customer_id IN "));
-    let rows = bulk::select(connection, &head, customers.iter().map(|id| [(*id).into()]), &tail).await?;
+    let tail = format!(
+        " AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.time_us <= asked.column2{BY_CUSTOMER}"
+    );
+    let keys = customers.iter().map(|id| [(*id).into(), until_us.into()]);
+    let rows = bulk::select(connection, SUM, keys, &tail).await?;
     rows.iter().map(read_sum).collect()
 }
 
@@ -154,9 +152,9 @@ pub async fn summaries_between<C: ConnectionTrait>(
     last: Uuid,
     until: Day,
 ) -> Result<Vec<(Uuid, Summary)>> {
-    let (head, tail) = summing("customer_id >= $1 AND customer_id <= $2 AND day <= $3");
+    let text = format!("{SUM}purchase WHERE customer_id >= $1 AND customer_id <= $2 AND day <= $3{BY_CUSTOMER}");
     let values = [first.into(), last.into(), i64::from(until).into()];
-    let rows = connection.query_all_raw(sql(connection, head + &tail, values)).await?;
+    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
     rows.iter().map(read_sum).collect()
 }
 

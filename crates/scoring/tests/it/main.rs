@@ -1,4 +1,10 @@
 //! scoring over its public API: a real database, a real server, the generated client, a clock that stands still.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say so loudly"
+)]
 mod cdnow;
 mod concurrent;
 mod operations;
@@ -7,5 +13,6 @@ mod profiles;
 mod purchases;
 mod refused;
 mod scores;
+mod speed;
 mod stand;
 mod watch;

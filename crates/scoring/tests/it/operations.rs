@@ -1,1 +1,271 @@
-//! (being written)
+//! Fitting and ranking run long: asked for, waited for, replayed, taken over.
+use std::time::Duration;
+
+use chassis::{
+    Clock, Db, db_tests,
+    testing::{Backend, fault, noon},
+};
+use jiff::SignedDuration;
+use proto::{
+    common::v1::ErrorReason,
+    scoring::v1::{self as pb, operation::Outcome},
+};
+use scoring::operation::Operation;
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::{
+    cdnow,
+    stand::{Stand, id, sale},
+};
+
+db_tests!(
+    a_replay_gives_the_same_operation,
+    a_request_id_with_another_body_is_refused,
+    many_replays_at_once_make_one_operation,
+    an_operation_that_is_not_there_is_not_found,
+    what_cannot_be_fitted_fails_with_the_reason,
+    nothing_is_ranked_before_the_first_fit,
+    an_operation_of_a_replica_that_died_is_taken_over,
+    operations_in_line_survive_a_restart_and_run_once_with_two_replicas,
+    waiting_ends_with_the_callers_patience,
+    operations_and_models_are_listed_newest_first,
+    a_ranking_of_the_past_counts_what_was_bought_by_then,
+);
+
+fn fit_request(request_id: &str) -> pb::FitModelsRequest {
+    pb::FitModelsRequest { request_id: request_id.into(), as_of: None, trial: false }
+}
+
+/// The CDNOW sample of the first 300 customers, known and recorded.
+async fn some_of_cdnow(backend: Backend) -> Stand {
+    let stand = Stand::at(backend, "1998-07-01T09:00:00Z".parse().unwrap(), |_| {}).await;
+    let last = id(300).to_string();
+    let rows: Vec<_> = cdnow::purchases().into_iter().filter(|row| row.customer_id <= last).collect();
+    stand.profiles.know(cdnow::customers(&rows));
+    cdnow::load(&stand, &rows).await;
+    stand
+}
+
+async fn a_replay_gives_the_same_operation(backend: Backend) {
+    let stand = some_of_cdnow(backend).await;
+    let first = stand.client.clone().fit_models(fit_request("one")).await.unwrap().into_inner();
+    let done = stand.wait(&first).await;
+    // As it is by now, and nothing runs again.
+    let replayed = stand.client.clone().fit_models(fit_request("one")).await.unwrap().into_inner();
+    assert_eq!(replayed, done);
+    let request = pb::RankCustomersRequest { request_id: "one".into(), as_of: None };
+    let ranked = stand.client.clone().rank_customers(request.clone()).await.unwrap().into_inner();
+    assert_ne!(ranked.operation_id, first.operation_id);
+    let done = stand.wait(&ranked).await;
+    assert_eq!(stand.client.clone().rank_customers(request).await.unwrap().into_inner(), done);
+    let listed = stand.client.clone().list_operations(pb::ListOperationsRequest::default()).await.unwrap();
+    assert_eq!(listed.into_inner().operations.len(), 2);
+}
+
+async fn a_request_id_with_another_body_is_refused(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.client.clone().fit_models(fit_request("one")).await.unwrap();
+    let other = pb::FitModelsRequest { trial: true, ..fit_request("one") };
+    let refused = stand.client.clone().fit_models(other).await.unwrap_err();
+    assert_eq!(fault(&refused), (Code::InvalidArgument, "REQUEST_ID_REUSED".into(), vec!["request_id".into()]));
+    let rank = pb::RankCustomersRequest { request_id: "one".into(), as_of: None };
+    stand.client.clone().rank_customers(rank.clone()).await.unwrap();
+    let other = pb::RankCustomersRequest { as_of: Some(pb::Date { year: 2025, month: 1, day: 1 }), ..rank };
+    assert_eq!(fault(&stand.client.clone().rank_customers(other).await.unwrap_err()).1, "REQUEST_ID_REUSED");
+}
+
+async fn many_replays_at_once_make_one_operation(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    let (_other, other_client) = stand.replica().await;
+    let callers: Vec<_> = (0..16)
+        .map(|n| {
+            let mut client = if n % 2 == 0 { stand.client.clone() } else { other_client.clone() };
+            tokio::spawn(async move { client.fit_models(fit_request("one")).await.unwrap().into_inner().operation_id })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for caller in callers {
+        ids.push(caller.await.unwrap());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+async fn an_operation_that_is_not_there_is_not_found(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    let operation_id = Uuid::max().to_string();
+    let request = pb::GetOperationRequest { operation_id: operation_id.clone() };
+    assert_eq!(fault(&stand.client.clone().get_operation(request).await.unwrap_err()).1, "NOT_FOUND");
+    let request = pb::WaitOperationRequest { operation_id, timeout: None };
+    assert_eq!(fault(&stand.client.clone().wait_operation(request).await.unwrap_err()).1, "NOT_FOUND");
+}
+
+async fn what_cannot_be_fitted_fails_with_the_reason(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    let failure = |operation: pb::Operation| match &operation.outcome {
+        Some(Outcome::Error(error)) => (operation.state(), error.reason(), error.message.clone()),
+        other => panic!("{other:?}"),
+    };
+    let (state, reason, message) = failure(stand.fit("nobody").await);
+    assert_eq!((state, reason), (pb::OperationState::Failed, ErrorReason::NotFittable));
+    assert!(message.contains("no customers"), "{message}");
+    stand.profiles.know([id(1), id(2)]);
+    stand.record(vec![sale(1, id(1), 5, 10), sale(2, id(2), 6, 10)]).await;
+    let (_, reason, message) = failure(stand.fit("nobody came back").await);
+    assert_eq!(reason, ErrorReason::NotFittable);
+    assert!(message.contains("came back"), "{message}");
+    assert_eq!(stand.score(id(1)).await.model_id, "");
+}
+
+async fn nothing_is_ranked_before_the_first_fit(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    let operation = stand.rank("early").await;
+    let Some(Outcome::Error(error)) = &operation.outcome else { panic!("{operation:?}") };
+    assert_eq!(error.reason(), ErrorReason::NoModel);
+    assert!(operation.end_time.is_some());
+    let request = pb::GetOperationRequest { operation_id: operation.operation_id.clone() };
+    assert_eq!(stand.client.clone().get_operation(request).await.unwrap().into_inner(), operation);
+}
+
+async fn an_operation_of_a_replica_that_died_is_taken_over(backend: Backend) {
+    let stand = some_of_cdnow(backend).await;
+    // What a replica leaves that dies in the midst of it: running, under a lease that nobody renews.
+    let clock = stand.clock.clone();
+    let db = Db::connect::<scoring::migrations::Migrator>(stand.db.url(), &clock).await.unwrap();
+    let lost = chassis::Ids::new(clock.clone()).next();
+    let now = clock.now_micros();
+    let day = scoring::calendar::of_date(jiff::civil::date(1998, 7, 1));
+    let operation = &Operation::queued(lost, pb::OperationKind::Fit, day, false, clock.now());
+    let dead = scoring::store::operation::Lease { holder: Uuid::max(), now, until: now + 10_000_000 };
+    db.run_tx("test", |tx| {
+        Box::pin(async move {
+            scoring::store::operation::insert(tx, operation).await?;
+            let claimed = scoring::store::operation::claim(tx, dead).await?;
+            assert_eq!(claimed.unwrap().id, lost);
+            Ok::<_, chassis::Error>(())
+        })
+    })
+    .await
+    .unwrap();
+    // The next one, asked for later, waits in line behind it.
+    stand.clock.advance(SignedDuration::from_secs(1));
+    let next = stand.client.clone().fit_models(fit_request("next")).await.unwrap().into_inner();
+    let timeout = Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 });
+    let request = pb::WaitOperationRequest { operation_id: next.operation_id.clone(), timeout };
+    let waiting = stand.client.clone().wait_operation(request).await.unwrap().into_inner();
+    assert_eq!(waiting.state(), pb::OperationState::Queued);
+    stand.clock.advance(SignedDuration::from_secs(11));
+    assert_eq!(stand.wait(&next).await.state(), pb::OperationState::Succeeded);
+    let request = pb::GetOperationRequest { operation_id: lost.to_string() };
+    let taken_over = stand.client.clone().get_operation(request).await.unwrap().into_inner();
+    assert_eq!(taken_over.state(), pb::OperationState::Succeeded);
+}
+
+async fn operations_in_line_survive_a_restart_and_run_once_with_two_replicas(backend: Backend) {
+    let stand = some_of_cdnow(backend).await;
+    let mut asked = Vec::new();
+    for n in 0..4 {
+        asked.push(stand.client.clone().fit_models(fit_request(&format!("{n}"))).await.unwrap().into_inner());
+    }
+    let stand = stand.restarted().await;
+    let (other, _client) = stand.replica().await;
+    for operation in &asked {
+        assert_eq!(stand.wait(operation).await.state(), pb::OperationState::Succeeded);
+    }
+    // Each fit kept its three models once.
+    let models = stand.client.clone().list_models(pb::ListModelsRequest::default()).await.unwrap().into_inner().models;
+    assert_eq!(models.len(), 12);
+    assert_eq!(models.iter().filter(|model| model.in_force).count(), 2);
+    other.stop().await.unwrap();
+}
+
+async fn waiting_ends_with_the_callers_patience(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    // First in line stands one that a replica holds that does not work on it.
+    let db = Db::connect::<scoring::migrations::Migrator>(stand.db.url(), &Clock::mock(noon())).await.unwrap();
+    let held = Uuid::from_u128(1);
+    let operation = &Operation::queued(held, pb::OperationKind::Rank, 0, false, noon());
+    let now = noon().as_microsecond();
+    let dead = scoring::store::operation::Lease { holder: Uuid::max(), now, until: now + 10_000_000 };
+    db.run_tx("test", |tx| {
+        Box::pin(async move {
+            scoring::store::operation::insert(tx, operation).await?;
+            scoring::store::operation::claim(tx, dead).await
+        })
+    })
+    .await
+    .unwrap();
+    let mut request = tonic::Request::new(pb::WaitOperationRequest { operation_id: held.to_string(), timeout: None });
+    request.set_timeout(Duration::from_millis(700));
+    let reply = stand.client.clone().wait_operation(request).await.unwrap().into_inner();
+    assert_eq!(reply.state(), pb::OperationState::Running);
+    let timeout = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
+    let request = pb::WaitOperationRequest { operation_id: held.to_string(), timeout };
+    let reply = stand.client.clone().wait_operation(request).await.unwrap().into_inner();
+    assert_eq!(reply.outcome, None);
+}
+
+async fn operations_and_models_are_listed_newest_first(backend: Backend) {
+    let stand = some_of_cdnow(backend).await;
+    let mut expected = Vec::new();
+    for n in 0..3 {
+        expected.insert(0, stand.fit(&format!("{n}")).await.operation_id);
+        stand.clock.advance(SignedDuration::from_secs(60));
+    }
+    let (mut listed, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = pb::ListOperationsRequest { page_size: 2, page_token: token };
+        let reply = stand.client.clone().list_operations(request).await.unwrap().into_inner();
+        listed.extend(reply.operations.into_iter().map(|operation| operation.operation_id));
+        token = reply.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, expected);
+    let (mut models, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = pb::ListModelsRequest { page_size: 4, page_token: token };
+        let reply = stand.client.clone().list_models(request).await.unwrap().into_inner();
+        models.extend(reply.models);
+        token = reply.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(models.len(), 9);
+    let times: Vec<_> = models.iter().map(|model| model.fit_time.unwrap().seconds).collect();
+    assert!(times.is_sorted_by(|newer, older| newer >= older), "{times:?}");
+    let in_force: Vec<_> = models.iter().map(|model| model.in_force).collect();
+    assert_eq!(in_force[..3].iter().filter(|in_force| **in_force).count(), 2, "{in_force:?}");
+    assert_eq!(
+        stand.score(id(1)).await.model_id,
+        models[..3].iter().find(|m| m.in_force && m.kind() != pb::ModelKind::GammaGamma).unwrap().model_id
+    );
+}
+
+async fn a_ranking_of_the_past_counts_what_was_bought_by_then(backend: Backend) {
+    let stand = some_of_cdnow(backend).await;
+    stand.fit("now").await;
+    stand.rank("now").await;
+    let revenue = |pyramid: &pb::GetPyramidResponse| {
+        pyramid.tiers.iter().map(|tier| crate::stand::minor(tier.revenue.as_ref())).sum::<i64>()
+    };
+    let now = stand.client.clone().get_pyramid(pb::GetPyramidRequest::default()).await.unwrap().into_inner();
+    let as_of = pb::Date { year: 1997, month: 1, day: 31 };
+    let request = pb::RankCustomersRequest { request_id: "past".into(), as_of: Some(as_of) };
+    let operation = stand.client.clone().rank_customers(request).await.unwrap().into_inner();
+    let operation = stand.wait(&operation).await;
+    assert!(matches!(operation.outcome, Some(Outcome::Rank(_))), "{operation:?}");
+    let past = stand.client.clone().get_pyramid(pb::GetPyramidRequest::default()).await.unwrap().into_inner();
+    assert_eq!(past.as_of, Some(as_of));
+    let rows: Vec<_> = cdnow::purchases().into_iter().filter(|row| row.customer_id <= id(300).to_string()).collect();
+    let until = "1997-02-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().as_second();
+    let by_then = rows.iter().filter(|row| row.purchase_time.unwrap().seconds < until);
+    let expected: i64 = by_then.clone().map(|row| row.amount.as_ref().unwrap().minor_units).sum();
+    assert_eq!(revenue(&past), expected);
+    let buyers: std::collections::BTreeSet<_> = by_then.map(|row| &row.customer_id).collect();
+    assert_eq!(past.customers, buyers.len() as i64);
+    assert!(revenue(&now) > revenue(&past));
+}

@@ -1,1 +1,178 @@
-//! (being written)
+//! What becomes of purchases.
+use chassis::{db_tests, testing::Backend};
+use proto::scoring::v1 as pb;
+
+use crate::stand::{Stand, back, id, minor, sale};
+
+db_tests!(
+    a_purchase_changes_the_score_at_once,
+    sending_again_changes_nothing,
+    a_corrected_purchase_replaces_the_earlier_one,
+    a_correction_may_give_the_purchase_to_somebody_else,
+    a_return_is_subtracted_and_is_no_occasion,
+    of_the_same_purchase_twice_in_one_batch_the_later_counts,
+    a_purchase_of_nothing_is_an_occasion,
+    the_day_is_that_of_the_business,
+    purchases_are_listed_newest_first_page_by_page,
+    a_stream_sums_up_and_counts_rows_from_its_first,
+);
+
+fn counts(recorded: i64, replaced: i64, unchanged: i64) -> pb::PurchaseCounts {
+    pb::PurchaseCounts { recorded, replaced, unchanged, rejected: 0 }
+}
+
+/// (occasions, sales, returns, realised value)
+fn figures(score: &pb::Score) -> (i64, i64, i64, i64) {
+    let summary = score.summary.as_ref().unwrap();
+    (
+        summary.occasions,
+        minor(summary.sales.as_ref()),
+        minor(summary.returns.as_ref()),
+        minor(score.realised_value.as_ref()),
+    )
+}
+
+async fn a_purchase_changes_the_score_at_once(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1)]);
+    for number in 1..=3 {
+        let recorded = stand.record(vec![sale(number, id(1), 100 - number, 1_000)]).await;
+        assert_eq!(recorded, counts(1, 0, 0));
+        assert_eq!(figures(&stand.score(id(1)).await), (number, number * 1_000, 0, number * 1_000));
+    }
+    let standing = stand.score(id(1)).await.standing.unwrap();
+    assert_eq!((standing.relationship(), standing.revision), (pb::Relationship::Repeat, 2));
+    assert!(standing.estimated);
+}
+
+async fn sending_again_changes_nothing(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1), id(2)]);
+    let rows: Vec<_> = (0..50).map(|n| sale(n, id(1 + n % 2), n as i64, 10)).collect();
+    assert_eq!(stand.record(rows.clone()).await, counts(50, 0, 0));
+    let before = stand.score(id(1)).await;
+    assert_eq!(stand.record(rows.clone()).await, counts(0, 0, 50));
+    // Also a part of them among new ones, as after an import that broke off.
+    let mut more = rows[20..].to_vec();
+    more.push(sale("new", id(2), 0, 10));
+    assert_eq!(stand.record(more).await, counts(1, 0, 30));
+    assert_eq!(stand.score(id(1)).await, before);
+    assert_eq!(figures(&stand.score(id(2)).await), (26, 260, 0, 260));
+}
+
+async fn a_corrected_purchase_replaces_the_earlier_one(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1)]);
+    let rows = [("a", 30, 100), ("b", 20, 100), ("c", 10, 100)].map(|(p, days, cents)| sale(p, id(1), days, cents));
+    stand.record(rows.to_vec()).await;
+    // Amount, then day: the first occasion goes, then the last, then two become one.
+    for (row, expected) in [
+        (sale("b", id(1), 20, 500), (3, 700, 0, 700)),
+        (sale("a", id(1), 15, 100), (3, 700, 0, 700)),
+        (sale("c", id(1), 15, 100), (2, 700, 0, 700)),
+        (back("b", id(1), 20, 500), (1, 200, 500, -300)),
+    ] {
+        assert_eq!(stand.record(vec![row]).await, counts(0, 1, 0));
+        assert_eq!(figures(&stand.score(id(1)).await), expected);
+    }
+    let summary = stand.score(id(1)).await.summary.unwrap();
+    assert_eq!(summary.first_day, summary.last_day);
+    assert_eq!(summary.first_day, Some(pb::Date { year: 2025, month: 12, day: 30 }));
+}
+
+async fn a_correction_may_give_the_purchase_to_somebody_else(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1), id(2)]);
+    stand.record(vec![sale("a", id(1), 3, 100), sale("b", id(2), 2, 50)]).await;
+    assert_eq!(stand.record(vec![sale("a", id(2), 3, 100)]).await, counts(0, 1, 0));
+    assert_eq!(figures(&stand.score(id(2)).await), (2, 150, 0, 150));
+    let left = stand.score(id(1)).await;
+    assert_eq!(left.summary, None);
+    assert_eq!(left.standing.unwrap().relationship(), pb::Relationship::Potential);
+}
+
+async fn a_return_is_subtracted_and_is_no_occasion(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1), id(2)]);
+    stand.record(vec![sale(1, id(1), 9, 1_000), back(2, id(1), 5, 400)]).await;
+    assert_eq!(figures(&stand.score(id(1)).await), (1, 1_000, 400, 600));
+    // Who only gives back has not bought, until the sale comes in, too.
+    stand.record(vec![back(3, id(2), 5, 400)]).await;
+    let score = stand.score(id(2)).await;
+    assert_eq!((score.summary, score.standing.unwrap().relationship()), (None, pb::Relationship::Potential));
+    stand.record(vec![sale(4, id(2), 9, 1_000)]).await;
+    assert_eq!(figures(&stand.score(id(2)).await), (1, 1_000, 400, 600));
+}
+
+async fn of_the_same_purchase_twice_in_one_batch_the_later_counts(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1)]);
+    let (first, second) = (sale("a", id(1), 3, 100), sale("a", id(1), 2, 70));
+    let rows = vec![first.clone(), first.clone(), second.clone()];
+    assert_eq!(stand.record(rows).await, counts(1, 1, 1));
+    assert_eq!(figures(&stand.score(id(1)).await), (1, 70, 0, 70));
+    // Back and forth ends where it began.
+    assert_eq!(stand.record(vec![first, second]).await, counts(0, 2, 0));
+    assert_eq!(figures(&stand.score(id(1)).await), (1, 70, 0, 70));
+}
+
+async fn a_purchase_of_nothing_is_an_occasion(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1)]);
+    stand.record(vec![sale(1, id(1), 9, 0), sale(2, id(1), 5, 0)]).await;
+    assert_eq!(figures(&stand.score(id(1)).await), (2, 0, 0, 0));
+}
+
+async fn the_day_is_that_of_the_business(backend: Backend) {
+    let stand =
+        Stand::at(backend, chassis::testing::noon(), |config| config.time_zone = "Pacific/Auckland".into()).await;
+    stand.profiles.know([id(1)]);
+    // Noon in UTC is one in the morning of the next day: an hour and a half earlier it was the day before.
+    let mut earlier = sale(1, id(1), 2, 100);
+    earlier.purchase_time.as_mut().unwrap().seconds -= 5_400;
+    stand.record(vec![earlier, sale(2, id(1), 2, 100)]).await;
+    let summary = stand.score(id(1)).await.summary.unwrap();
+    assert_eq!((summary.occasions, summary.last_day), (2, Some(pb::Date { year: 2026, month: 1, day: 13 })));
+}
+
+async fn purchases_are_listed_newest_first_page_by_page(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1), id(2)]);
+    // Two at the same moment, too.
+    let rows: Vec<_> = (0..25).map(|n| sale(format!("{n:02}"), id(1), n / 2, n)).collect();
+    stand.record(rows.clone()).await;
+    stand.record(vec![sale("other", id(2), 1, 1)]).await;
+    let (mut listed, mut token) = (Vec::new(), String::new());
+    loop {
+        let request =
+            pb::ListPurchasesRequest { customer_id: id(1).to_string(), page_size: 10, page_token: token.clone() };
+        let reply = stand.client.clone().list_purchases(request).await.unwrap().into_inner();
+        listed.extend(reply.purchases);
+        token = reply.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    let mut expected = rows;
+    expected.sort_by_key(|row| std::cmp::Reverse((row.purchase_time.unwrap().seconds, row.purchase_id.clone())));
+    assert_eq!(listed, expected);
+}
+
+async fn a_stream_sums_up_and_counts_rows_from_its_first(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1)]);
+    let good = |n: i64| sale(n, id(1), n, 10);
+    let mut bad = good(7);
+    bad.amount.as_mut().unwrap().currency_code = "EUR".into();
+    let batches = [vec![good(1), good(2)], vec![good(3), bad, good(2)]];
+    let batches = batches.map(|purchases| pb::StreamPurchasesRequest { purchases });
+    let reply = stand.client.clone().stream_purchases(futures::stream::iter(batches)).await.unwrap().into_inner();
+    let expected = pb::PurchaseCounts { recorded: 3, replaced: 0, unchanged: 1, rejected: 1 };
+    assert_eq!(reply.counts, Some(expected));
+    assert_eq!(reply.rejections.len(), 1);
+    assert_eq!(reply.rejections[0].index, 3);
+    assert!(reply.rejections[0].message.starts_with("purchases[3].amount.currency_code"));
+    // Nothing sent, nothing done.
+    let reply = stand.client.clone().stream_purchases(futures::stream::empty()).await.unwrap().into_inner();
+    assert_eq!(reply.counts, Some(pb::PurchaseCounts::default()));
+}

@@ -43,8 +43,7 @@ impl Stand {
 
     pub(crate) async fn at(backend: Backend, now: Timestamp, change: impl FnOnce(&mut scoring::Config)) -> Self {
         let db = TempDb::new(backend).await;
-        let mut config = scoring::Config::default();
-        config.database_url = db.url().to_owned();
+        let mut config = scoring::Config { database_url: db.url().into(), ..scoring::Config::default() };
         change(&mut config);
         let (clock, profiles) = (Clock::mock(now), FakeProfiles::default());
         let server = start(&config, &clock, &profiles).await;

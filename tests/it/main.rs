@@ -1,0 +1,11 @@
+//! Journeys across all services, over real sockets and real processes.
+mod cli;
+mod journey;
+mod kill;
+mod nonsense;
+mod rpc_coverage;
+mod split;
+mod trace;
+
+/// The program, built with these tests.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_clientele-under-test");

@@ -1,0 +1,179 @@
+//! A decision can be traced back to the purchase that changed it: each service in a process of its own, all exporting to one collector.
+use std::{collections::HashMap, time::Duration};
+
+use chassis::testing::{
+    Backend, eventually,
+    otlp::{Receiver, Span},
+};
+use clientele::client::request;
+use e2e::{
+    calls::{call_of, customers, decide, file, full, sale},
+    program::Split,
+};
+use proto::{profiles::v1 as profiles, scoring::v1 as scoring};
+use tonic::Request;
+
+use crate::PROGRAM;
+
+/// How long spans may take to arrive.
+const LIMIT: Duration = Duration::from_secs(30);
+/// What must be in no span: all that the test says of a person.
+const PERSONAL: [&str; 6] = ["Mustermann", "Erika", "example.com", "1632960000", "two weeks late", "card-4711"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_shows_every_edge_between_the_services_and_nobody_s_data() {
+    let receiver = Receiver::start().unwrap();
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint())];
+    let suite = Split::start(PROGRAM, Backend::Sqlite, &[], &environment).await;
+    let client = &suite.client;
+
+    let customer = profiles::Customer {
+        kind: Some(profiles::customer::Kind::Person(profiles::Person {
+            given_name: "Erika".into(),
+            family_name: "Mustermann".into(),
+            ..Default::default()
+        })),
+        identities: vec![profiles::ExternalIdentity { system: "shop".into(), id: "card-4711".into() }],
+        phones: vec!["+441632960000".into()],
+        mails: vec!["erika@example.com".into()],
+        ..Default::default()
+    };
+    let create = profiles::CreateCustomerRequest { request_id: "create".into(), customer: Some(customer) };
+    let created = client.profiles().create_customer(request(create)).await.unwrap().into_inner();
+    let id = created.customer.unwrap().customer_id;
+
+    // The purchase changes where the customer stands; who follows continues its trace.
+    let purchase = Caller::new(1);
+    let sale = sale(&id, "1", "1998-06-30T13:00:00Z", 100_00);
+    client.scoring().record_purchases(purchase.request(sale)).await.unwrap();
+    let stands = |standing: Option<scoring::Standing>| {
+        standing.is_some_and(|standing| standing.relationship() != scoring::Relationship::Unspecified)
+    };
+    eventually("routing follows", || async { stands(decide(client, &id).await.standing) }).await;
+    eventually("profiles follows", || async { stands(customers(client).await.swap_remove(0).standing) }).await;
+    let spans = purchase.spans(&receiver, |spans| {
+        ["routing", "profiles", "complaints"].iter().all(|service| followed(spans, service).is_some())
+    });
+    let spans = spans.await;
+    let recorded = one(&spans, "server", "clientele.scoring.v1.Scoring/RecordPurchases");
+    assert_eq!((recorded.service.as_str(), recorded.parent_id.as_str()), ("scoring", purchase.span.as_str()));
+    for service in ["routing", "profiles", "complaints"] {
+        let follower = followed(&spans, service).unwrap();
+        assert!(descends(&spans, follower, recorded), "{service}: {follower:?} is not below {recorded:?}");
+    }
+
+    // A full view asks two peers on behalf of its caller.
+    let complaint = Caller::new(2);
+    let filed = e2e::calls::complaint_of(&id);
+    client.complaints().file_complaint(complaint.request(filed)).await.unwrap();
+    let view = Caller::new(3);
+    let get = profiles::GetCustomerRequest { customer_id: id.clone(), view: profiles::CustomerView::Full.into() };
+    client.profiles().get_customer(view.request(get)).await.unwrap();
+    let servers = [
+        "clientele.profiles.v1.Profiles/GetCustomer",
+        "clientele.scoring.v1.Scoring/GetScore",
+        "clientele.complaints.v1.Complaints/ListComplaints",
+    ];
+    let spans = view.spans(&receiver, |spans| servers.iter().all(|name| find(spans, "server", name).is_some())).await;
+    let asked = one(&spans, "server", servers[0]);
+    assert_eq!((asked.service.as_str(), asked.parent_id.as_str()), ("profiles", view.span.as_str()));
+    for (name, service) in [(servers[1], "scoring"), (servers[2], "complaints")] {
+        let (there, here) = (one(&spans, "server", name), one(&spans, "client", name));
+        assert_eq!((there.service.as_str(), here.service.as_str()), (service, "profiles"));
+        assert_eq!(there.parent_id, here.span_id, "the peer's span is a child of the call to it");
+        assert!(descends(&spans, here, asked));
+    }
+
+    // The complaint reaches whoever must not sell now.
+    let spans = complaint
+        .spans(&receiver, |spans| ["routing", "profiles"].iter().all(|service| followed(spans, service).is_some()));
+    let spans = spans.await;
+    let filed = one(&spans, "server", "clientele.complaints.v1.Complaints/FileComplaint");
+    for service in ["routing", "profiles"] {
+        assert!(descends(&spans, followed(&spans, service).unwrap(), filed), "{service}");
+    }
+
+    // A contact asks nobody: one span.
+    let contact = Caller::new(4);
+    client.routing().decide(contact.request(call_of(&id))).await.unwrap();
+    let spans = contact.spans(&receiver, |spans| !spans.is_empty()).await;
+    let decided = one(&spans, "server", "clientele.routing.v1.Routing/Decide");
+    assert_eq!((decided.parent_id.as_str(), spans.len()), (contact.span.as_str(), 1), "{spans:?}");
+    assert!(!decided.is_error);
+
+    // Ask for more of what is personal, then look at all that was exported.
+    file(client, &id).await;
+    full(client, &id).await;
+    let identity = profiles::ExternalIdentity { system: "shop".into(), id: "card-4711".into() };
+    let resolve = profiles::ResolveIdentityRequest { identity: Some(identity) };
+    let last = Caller::new(5);
+    client.profiles().resolve_identity(last.request(resolve)).await.unwrap();
+    last.spans(&receiver, |spans| !spans.is_empty()).await;
+    for span in receiver.spans() {
+        let text = format!("{span:?}");
+        assert!(!PERSONAL.iter().any(|word| text.contains(word)), "personal data in {text}");
+    }
+    let logs = suite.logs();
+    assert!(!PERSONAL.iter().any(|word| logs.contains(word)), "personal data in the logs: {logs}");
+}
+
+/// Somebody else's system, with a trace of its own.
+struct Caller {
+    trace: String,
+    span: String,
+}
+
+impl Caller {
+    fn new(number: u8) -> Self {
+        Self {
+            trace: format!("{:032x}", 0xc0ffee_00 + u64::from(number)),
+            span: format!("{:016x}", 0xca11_00 + u64::from(number)),
+        }
+    }
+
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = request(message);
+        let context = format!("00-{}-{}-01", self.trace, self.span);
+        request.metadata_mut().insert("traceparent", context.parse().unwrap());
+        request
+    }
+
+    /// The spans of this trace, once there are enough.
+    async fn spans(&self, receiver: &Receiver, enough: impl Fn(&[Span]) -> bool) -> Vec<Span> {
+        let own = |spans: &[Span]| -> Vec<Span> {
+            spans.iter().filter(|span| span.trace_id == self.trace).cloned().collect()
+        };
+        match receiver.wait_for(|spans| enough(&own(spans)), LIMIT).await {
+            Ok(spans) => own(&spans),
+            Err(late) => panic!("not enough: {:#?}", own(&late.arrived)),
+        }
+    }
+}
+
+fn find<'s>(spans: &'s [Span], kind: &str, name: &str) -> Option<&'s Span> {
+    spans.iter().find(|span| span.kind == kind && span.name == name)
+}
+
+fn one<'s>(spans: &'s [Span], kind: &str, name: &str) -> &'s Span {
+    find(spans, kind, name).unwrap_or_else(|| panic!("no {kind} span {name} in {spans:#?}"))
+}
+
+/// What a service did because of news.
+fn followed<'s>(spans: &'s [Span], service: &str) -> Option<&'s Span> {
+    spans.iter().find(|span| span.kind == "consumer" && span.service == service)
+}
+
+/// Whether a span is below another one, however far.
+fn descends(spans: &[Span], span: &Span, above: &Span) -> bool {
+    let by_id: HashMap<_, _> = spans.iter().map(|span| (span.span_id.as_str(), span)).collect();
+    let mut current = Some(span);
+    // A trace has no circles; a broken one may.
+    for _ in 0..spans.len() {
+        match current {
+            Some(span) if span.parent_id == above.span_id => return true,
+            Some(span) => current = by_id.get(span.parent_id.as_str()).copied(),
+            None => return false,
+        }
+    }
+    false
+}
