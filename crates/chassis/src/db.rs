@@ -244,7 +244,9 @@ impl Deref for Tx<'_> {
 
 impl Tx<'_> {
     /// Publishes a change with this transaction: it reaches the followers if and only if the transaction commits. `key` is the
-    /// thing that changed; the changes of one key keep their order. The followers' traces go on from the span that is current now.
+    /// thing that changed; the changes of one key keep their order. A message that also says something of a parent (a count of its
+    /// open things) goes under the parent's key, and so does its item in a snapshot: else the two could contradict each other.
+    /// The followers' traces go on from the span that is current now.
     pub fn publish(&self, topic: &'static str, key: Uuid, message: &impl prost::Message) {
         let change = feed::Pending::new(topic, key, message);
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);

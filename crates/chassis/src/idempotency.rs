@@ -31,14 +31,29 @@ impl Key {
     }
 }
 
-/// The first reply, if this request was done before.
+/// The first reply, if this request was done before. If not, the request is claimed for this transaction: another call with the same id waits
+/// here until this one has committed, and then finds its reply, or has rolled back, and then does the work itself. So it comes first in
+/// the transaction, before anything that the work decides by; [`record`] must follow.
 ///
 /// # Errors
 /// `RequestIdReused` where the id came before with another body; `Database`.
 pub async fn replay<R: Message + Default>(tx: &Tx<'_>, key: &Key) -> Result<Option<R>> {
+    let text = "INSERT INTO request (rpc, request_id, fingerprint, reply, create_time) VALUES ($1, $2, $3, $4, $5) \
+                ON CONFLICT (rpc, request_id) DO NOTHING";
+    let values = [
+        key.rpc.into(),
+        key.request_id.clone().into(),
+        key.fingerprint.clone().into(),
+        Vec::<u8>::new().into(),
+        tx.clock().now_micros().into(),
+    ];
+    if tx.execute_raw(sql(&**tx, text, values)).await?.rows_affected() == 1 {
+        return Ok(None);
+    }
     let text = "SELECT fingerprint, reply FROM request WHERE rpc = $1 AND request_id = $2";
     let row = tx.query_one_raw(sql(&**tx, text, [key.rpc.into(), key.request_id.clone().into()])).await?;
-    let Some(row) = row else { return Ok(None) };
+    // Forgotten in between: as good as never sent, and sent again it is done.
+    let row = row.ok_or_else(|| Error::Internal(format!("kept reply of {} is gone", key.rpc)))?;
     let fingerprint = Vec::<u8>::try_get(&row, "", "fingerprint").map_err(sea_orm::DbErr::from)?;
     if fingerprint != key.fingerprint {
         return Err(Error::RequestIdReused);
@@ -48,20 +63,16 @@ pub async fn replay<R: Message + Default>(tx: &Tx<'_>, key: &Key) -> Result<Opti
     Ok(Some(reply))
 }
 
-/// Keeps the reply and hands it on. Where another call with the same id was faster, the transaction runs again and finds its reply.
+/// Keeps the reply under the request that [`replay`] claimed, and hands it on.
 ///
 /// # Errors
-/// `Database`.
+/// `Internal` where nothing was claimed; `Database`.
 pub async fn record<R: Message>(tx: &Tx<'_>, key: &Key, reply: R) -> Result<R> {
-    let text = "INSERT INTO request (rpc, request_id, fingerprint, reply, create_time) VALUES ($1, $2, $3, $4, $5)";
-    let values = [
-        key.rpc.into(),
-        key.request_id.clone().into(),
-        key.fingerprint.clone().into(),
-        reply.encode_to_vec().into(),
-        tx.clock().now_micros().into(),
-    ];
-    tx.execute_raw(sql(&**tx, text, values)).await?;
+    let text = "UPDATE request SET reply = $1 WHERE rpc = $2 AND request_id = $3";
+    let values = [reply.encode_to_vec().into(), key.rpc.into(), key.request_id.clone().into()];
+    if tx.execute_raw(sql(&**tx, text, values)).await?.rows_affected() != 1 {
+        return Err(Error::Internal(format!("{}: a reply without a claim", key.rpc)));
+    }
     Ok(reply)
 }
 

@@ -96,15 +96,16 @@ async fn transactions_that_deadlock_run_again_until_both_are_through(backend: Ba
     let ids = ids(2);
     bump(&db, &ids, 0).await.unwrap();
     let (there, back) = ([ids[0], ids[1]], [ids[1], ids[0]]);
-    let tries = AtomicU32::new(0);
+    let (tries, holding) = (AtomicU32::new(0), AtomicU32::new(0));
     let crosswise = [&there, &back].map(|order| {
-        let (db, tries) = (&db, &tries);
+        let (db, tries, holding) = (&db, &tries, &holding);
         db.run_tx::<_, Error, _>("crosswise", move |tx| {
             Box::pin(async move {
                 tries.fetch_add(1, Ordering::Relaxed);
                 support::bump_in(tx, &order[..1], 1).await?;
+                holding.fetch_add(1, Ordering::Relaxed);
                 // Where two can write at once, each has its first row before either asks for its second.
-                while backend == Backend::Postgres && tries.load(Ordering::Relaxed) < 2 {
+                while backend == Backend::Postgres && holding.load(Ordering::Relaxed) < 2 {
                     tokio::task::yield_now().await;
                 }
                 support::bump_in(tx, &order[1..], 1).await

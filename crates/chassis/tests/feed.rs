@@ -33,6 +33,7 @@ chassis::db_tests!(
     a_transaction_of_many_changes_keeps_their_order,
     what_another_replica_commits_is_seen,
     a_cursor_resumes_after_a_restart,
+    a_complete_snapshot_leaves_nothing_to_repeat,
     a_slow_watcher_slows_nobody_and_holds_one_page,
     a_cursor_older_than_what_is_kept_is_refused,
     young_changes_are_kept,
@@ -208,9 +209,13 @@ async fn watchers_see_every_change_once_in_commit_order_whenever_they_come(backe
         let seen = tokio::time::timeout(chassis::testing::DEADLINE, watcher).await.unwrap().unwrap();
         if seen.complete {
             snapshots += 1;
-            assert_eq!(seen.snapshot.len(), 2_500, "each customer once");
-            assert!(seen.snapshot.is_sorted());
-            let mut known: BTreeMap<Uuid, i64> = seen.snapshot.into_iter().collect();
+            // Every customer by key, then those that changed meanwhile once more.
+            assert!(seen.snapshot[..2_500].is_sorted_by(|one, next| one.0 < next.0));
+            let mut known = BTreeMap::new();
+            for (id, revision) in seen.snapshot {
+                let before = known.insert(id, revision).unwrap_or(revision - 1);
+                assert_eq!(revision, before + 1, "a seam within the snapshot");
+            }
             assert!(seen.live.is_sorted());
             for (_, id, revision) in seen.live {
                 assert_eq!(revision, known.insert(id, revision).unwrap_or(0) + 1, "a seam between snapshot and live");
@@ -387,6 +392,36 @@ async fn a_cursor_resumes_after_a_restart(backend: Backend) {
     // A cursor counts also beside `only_new`.
     let mut stream = watch(&db, &live, true).await.unwrap();
     assert_eq!(id_of_change(&next_change(&mut stream).await), ids[2]);
+}
+
+async fn a_complete_snapshot_leaves_nothing_to_repeat(backend: Backend) {
+    let temp = TempDb::new(backend).await;
+    let db = connect(temp.url()).await;
+    let all = ids(1_501);
+    bump(&db, &all[..1_500], 0).await.unwrap();
+    let mut stream = watch(&db, "", false).await.unwrap();
+    next(&mut stream).await;
+    // The first page is read, the second is not: a change in each, and a new customer behind both.
+    bump(&db, &[all[3], all[1_200], all[1_500]], 1).await.unwrap();
+    let (mut shown, mut items) = (BTreeMap::new(), 1);
+    let complete = loop {
+        let entry = next(&mut stream).await;
+        match entry.event {
+            Event::Change(standing) => {
+                assert!(entry.position.cursor.is_empty());
+                items += 1;
+                shown.insert(id_of(&standing), standing.revision);
+            }
+            Event::Mark(_) => break entry.position.cursor,
+        }
+    };
+    assert_eq!(items, 1_502, "one customer changed after it was shown, and was shown again");
+    assert_eq!([shown[&all[3]], shown[&all[1_200]], shown[&all[1_500]]], [2, 2, 1]);
+    let mut resumed = watch(&db, &complete, false).await.unwrap();
+    bump(&db, &all[..1], 2).await.unwrap();
+    for stream in [&mut stream, &mut resumed] {
+        assert_eq!(id_of_change(&next_change(stream).await), all[0]);
+    }
 }
 
 async fn a_slow_watcher_slows_nobody_and_holds_one_page(backend: Backend) {

@@ -24,6 +24,8 @@ const BATCH: usize = 512;
 const LEASE: Duration = Duration::from_secs(10);
 /// How often the place is confirmed while nothing comes.
 const RENEW: Duration = Duration::from_secs(3);
+/// How often a replica that does not follow looks whether the place is free: nobody follows for that long after another drained.
+const STANDBY: Duration = Duration::from_secs(1);
 /// How long a peer may take to open the stream, and to say anything at all, heartbeats included (every 5 s): after that
 /// it hangs, and another replica of it may not.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -72,7 +74,7 @@ where
         let wait = match ended {
             Ended::Progressed => BACKOFF.0,
             Ended::Failed => pause,
-            Ended::Elsewhere => RENEW,
+            Ended::Elsewhere => STANDBY,
         };
         pause = if matches!(ended, Ended::Failed) { (pause * 2).min(BACKOFF.1) } else { BACKOFF.0 };
         tokio::select! {

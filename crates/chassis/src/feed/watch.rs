@@ -88,6 +88,9 @@ where
 #[derive(Clone, Copy)]
 enum Phase {
     Snapshot { after: Option<Uuid> },
+    /// The changes made while the snapshot was being read, up to the head of its last page. They belong to the snapshot: were its mark's
+    /// cursor before them, whoever resumed there would see again what a later page had already shown.
+    Seam { to: i64 },
     Live,
 }
 
@@ -97,8 +100,8 @@ struct Reader<M> {
     phase: Phase,
     /// The last number read.
     after: i64,
-    /// For each page of the snapshot its last key and the feed's head when it was read. While it was being read, the feed went on: a change whose number is not
-    /// above the head of its key's page is in the snapshot already.
+    /// For each page of the snapshot its last key and the feed's head when it was read: a change whose number is not above the head of its
+    /// key's page is in that page already. Empty after the seam.
     pages: Vec<(Uuid, i64)>,
     ready: VecDeque<Entry<M>>,
     /// When the next sign of life is due. Other topics' changes wake this reader and do not put it off.
@@ -119,8 +122,15 @@ impl<M: prost::Message + Default> Reader<M> {
             }
             match self.phase {
                 Phase::Snapshot { after } => self.read_snapshot(after).await?,
+                Phase::Seam { to } => {
+                    if self.read_changes(to).await? {
+                        self.complete();
+                    }
+                }
                 Phase::Live => {
-                    self.read_changes().await?;
+                    // The head before the page: with no full page, everything up to there was seen.
+                    let head = *self.latest.borrow_and_update();
+                    self.read_changes(head).await?;
                     if self.ready.is_empty() {
                         self.wait().await?;
                     }
@@ -148,29 +158,31 @@ impl<M: prost::Message + Default> Reader<M> {
             position: position(String::new(), self.after, now, None),
             event: Event::Change(message),
         }));
-        if complete {
-            let cursor = encode_cursor(self.epoch, self.source.topic, self.after);
-            self.ready.push_back(Entry {
-                position: position(cursor, self.after, now, None),
-                event: Event::Mark(FeedMark::SnapshotComplete),
-            });
-            self.phase = Phase::Live;
-        } else {
-            self.phase = Phase::Snapshot { after: Some(last) };
-        }
+        self.phase = if complete { Phase::Seam { to: head } } else { Phase::Snapshot { after: Some(last) } };
         Ok(())
     }
 
-    async fn read_changes(&mut self) -> Result<()> {
-        let connection = self.source.db.read();
-        // The head before the page: with no full page, everything up to there was seen.
-        let seen = *self.latest.borrow_and_update();
-        if seen <= self.after {
-            return Ok(());
+    fn complete(&mut self) {
+        let cursor = encode_cursor(self.epoch, self.source.topic, self.after);
+        let now = self.source.db.clock().now_micros();
+        self.ready.push_back(Entry {
+            position: position(cursor, self.after, now, None),
+            event: Event::Mark(FeedMark::SnapshotComplete),
+        });
+        self.pages = Vec::new();
+        self.phase = Phase::Live;
+    }
+
+    /// Reads the next page of the changes up to `to`, which is committed; whether that was all.
+    async fn read_changes(&mut self, to: i64) -> Result<bool> {
+        if to <= self.after {
+            return Ok(true);
         }
+        let connection = self.source.db.read();
         let text = "SELECT seq, key, payload, traceparent, create_time FROM outbox \
-                    WHERE topic = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-        let values = [self.source.topic.into(), self.after.into(), i64::try_from(PAGE).unwrap_or(i64::MAX).into()];
+                    WHERE topic = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
+        let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
+        let values = [self.source.topic.into(), self.after.into(), to.into(), page.into()];
         let rows = connection.query_all_raw(sql(connection, text, values)).await?;
         // Trimmed only now: the page was complete when it was read if nothing behind the cursor is gone after it.
         let (_, _, trimmed) = read_head(connection).await?;
@@ -189,17 +201,17 @@ impl<M: prost::Message + Default> Reader<M> {
             let traceparent = Option::<String>::try_get(&row, "", "traceparent").map_err(sea_orm::DbErr::from)?;
             let time = i64::try_get(&row, "", "create_time").map_err(sea_orm::DbErr::from)?;
             let message = M::decode(&*payload).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))?;
-            let cursor = encode_cursor(self.epoch, self.source.topic, seq);
+            let cursor = match self.phase {
+                Phase::Live => encode_cursor(self.epoch, self.source.topic, seq),
+                Phase::Snapshot { .. } | Phase::Seam { .. } => String::new(),
+            };
             self.ready
                 .push_back(Entry { position: position(cursor, seq, time, traceparent), event: Event::Change(message) });
         }
         if !full {
-            self.after = self.after.max(seen);
+            self.after = to;
         }
-        if self.pages.iter().all(|(_, head)| *head <= self.after) {
-            self.pages = Vec::new();
-        }
-        Ok(())
+        Ok(!full)
     }
 
     fn in_snapshot(&self, key: Uuid, seq: i64) -> bool {
