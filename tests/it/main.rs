@@ -1,5 +1,6 @@
 //! Journeys across all services, over real sockets and real processes.
 mod cli;
+mod edge;
 mod journey;
 mod kill;
 mod nonsense;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chassis::testing::{Backend, eventually, postgres_or_say_so};
 use clientele::client::{Client, request};
 use e2e::{
-    calls::{buy, call_of, complaint_of, decide, ensure, file, full, score},
+    calls::{buy, buy_on, call_of, complaint_of, decide, ensure, file, full, score},
     program::Split,
 };
 use proto::{complaints::v1 as complaints, profiles::v1 as profiles, scoring::v1 as scoring};
@@ -45,7 +45,7 @@ async fn services_in_processes_of_their_own_work_as_one_and_outlive_each_other(b
     // Meanwhile life goes on; back again, it catches up, and so do those who follow it.
     let new = ensure(client, &["2"]).await.swap_remove(0);
     suite.process("scoring", 0).start().await;
-    buy(client, &id, "2", 100_00).await;
+    buy_on(client, "1998-06-29", &id, "2", 100_00).await;
     buy(client, &new, "3", 100_00).await;
     for id in [&id, &new] {
         let now = score(client, id).await.standing;
@@ -58,7 +58,7 @@ async fn services_in_processes_of_their_own_work_as_one_and_outlive_each_other(b
     for service in ["profiles", "complaints", "routing"] {
         suite.process(service, 0).kill();
     }
-    buy(client, &new, "4", 100_00).await;
+    buy_on(client, "1998-06-29", &new, "4", 100_00).await;
     for service in ["profiles", "complaints", "routing"] {
         suite.process(service, 0).start().await;
     }
@@ -101,7 +101,7 @@ async fn of_two_replicas_one_may_die_at_any_time_and_nothing_is_doubled_or_lost(
         let survivor = &replicas[1 - round];
         // The same requests to whoever is there, and the clients of a balancer send again what broke off.
         for (number, id) in customers.iter().enumerate() {
-            buy(client, id, &format!("{round}-{number}"), 10_00).await;
+            buy_on(client, &format!("1998-05-0{}", round + 1), id, &format!("{round}-{number}"), 10_00).await;
             let mut complaints = client.complaints();
             again(async || complaints.file_complaint(request(complaint_of(id))).await).await;
         }

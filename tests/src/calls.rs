@@ -55,7 +55,12 @@ pub fn sale(id: &str, purchase: &str, time: &str, minor_units: i64) -> scoring::
 
 /// Records a sale on the last day of the sample.
 pub async fn buy(client: &Client, id: &str, purchase: &str, minor_units: i64) {
-    let sale = sale(id, purchase, "1998-06-30T13:00:00Z", minor_units);
+    buy_on(client, "1998-06-30", id, purchase, minor_units).await;
+}
+
+/// Records a sale at noon of a day. Two on one day are one occasion.
+pub async fn buy_on(client: &Client, day: &str, id: &str, purchase: &str, minor_units: i64) {
+    let sale = sale(id, purchase, &format!("{day}T12:00:00Z"), minor_units);
     let reply = client.scoring().record_purchases(request(sale)).await.unwrap().into_inner();
     assert_eq!(reply.counts.unwrap().recorded, 1, "{:?}", reply.rejections);
 }

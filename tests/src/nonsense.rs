@@ -1,5 +1,5 @@
 //! Messages that nobody sensible would send, made from nothing but the contract.
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
 
 use crate::random::Random;
 
@@ -169,14 +169,78 @@ fn some(field: &FieldDescriptor, known: &[String], random: &mut Random, depth: u
     Some(scalar(&field.kind(), &taste))
 }
 
-/// The names of all fields that a mask could name, one level down.
-pub fn paths(descriptor: &MessageDescriptor) -> Vec<String> {
-    let mut paths = Vec::new();
-    for field in descriptor.fields() {
-        paths.push(field.name().to_owned());
-        if let Kind::Message(inner) = field.kind() {
-            paths.extend(inner.fields().map(|below| format!("{}.{}", field.name(), below.name())));
+/// The message with one field after the other spoiled, each in every way that its kind allows; the path of what was spoiled comes with it.
+pub fn spoiled(message: &DynamicMessage) -> Vec<(String, DynamicMessage)> {
+    let mut spoiled = Vec::new();
+    for field in message.descriptor().fields() {
+        for value in spoil(&field, &message.get_field(&field), message.has_field(&field)) {
+            let mut copy = message.clone();
+            match value.1 {
+                Some(value) => copy.set_field(&field, value),
+                None => copy.clear_field(&field),
+            }
+            let path = if value.0.is_empty() { String::new() } else { format!(".{}", value.0) };
+            spoiled.push((format!("{}{path}", field.name()), copy));
         }
     }
-    paths
+    spoiled
+}
+
+type Spoiled = Vec<(String, Option<Value>)>;
+
+fn spoil(field: &FieldDescriptor, value: &Value, is_set: bool) -> Spoiled {
+    let mut spoiled: Spoiled = vec![(String::new(), None)];
+    if let Value::List(items) = value {
+        let many = items.first().map(|item| Value::List(vec![item.clone(); 10_001]));
+        spoiled.extend(many.map(|many| (String::new(), Some(many))));
+        let twice: Vec<_> = items.iter().chain(items).cloned().collect();
+        spoiled.push((String::new(), Some(Value::List(twice))));
+        if let [first, rest @ ..] = items.as_slice() {
+            for (path, value) in spoil_one(&field.kind(), first) {
+                let items = value.into_iter().chain(rest.iter().cloned()).collect();
+                spoiled.push((format!("0.{path}"), Some(Value::List(items))));
+            }
+        }
+    } else if is_set || !matches!(field.kind(), Kind::Message(_)) {
+        spoiled.extend(spoil_one(&field.kind(), value));
+    }
+    spoiled
+}
+
+fn spoil_one(kind: &Kind, value: &Value) -> Spoiled {
+    if let Value::Message(message) = value {
+        return spoiled(message).into_iter().map(|(path, message)| (path, Some(Value::Message(message)))).collect();
+    }
+    let usual = extremes().swap_remove(0);
+    let mut spoiled: Spoiled = Vec::new();
+    let mut add = |taste: &Taste| spoiled.push((String::new(), Some(scalar(kind, taste))));
+    match kind {
+        Kind::String => {
+            for text in [
+                "",
+                " ",
+                "\0",
+                PERSONAL,
+                "é",
+                "-1",
+                "\u{202e}\u{10ffff}",
+                "0198c000-0000-7000-8000-000000000000",
+                "AAAA",
+            ] {
+                add(&Taste { text: text.to_owned(), ..usual.clone() });
+            }
+            add(&Taste { text: format!("{PERSONAL}{}", "x".repeat(100_000)), ..usual.clone() });
+        }
+        Kind::Enum(_) => {
+            [-1, 0, 999, i32::MIN, i32::MAX].into_iter().for_each(|choice| add(&Taste { choice, ..usual.clone() }))
+        }
+        Kind::Double | Kind::Float => [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -1.0, -0.0]
+            .into_iter()
+            .for_each(|float| add(&Taste { float, ..usual.clone() })),
+        Kind::Bool => [true, false].into_iter().for_each(|truth| add(&Taste { truth, ..usual.clone() })),
+        _ => [i64::MIN, i64::MAX, -1, 0, 1, i64::from(i32::MIN), i64::from(i32::MAX), 253_402_300_800]
+            .into_iter()
+            .for_each(|number| add(&Taste { number, ..usual.clone() })),
+    }
+    spoiled
 }

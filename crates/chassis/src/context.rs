@@ -1,6 +1,7 @@
 //! What a service is given by the process that it runs in.
-use std::{future::Future, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -28,6 +29,9 @@ pub struct Context {
     pub peers: Peers,
     /// Cancelled when the process drains.
     pub shutdown: CancellationToken,
+    /// Cancelled when a background task panicked. A process that serves while nobody follows or sweeps lies about its health: the server ends
+    /// it, and whoever supervises it starts it anew.
+    pub broken: CancellationToken,
     /// Background tasks: the drain waits for them.
     pub tasks: TaskTracker,
 }
@@ -36,12 +40,28 @@ impl Context {
     /// A context of a replica of its own.
     pub fn new(clock: Clock, peers: Peers) -> Self {
         let ids = Ids::new(clock.clone());
-        Self { replica: ids.next(), clock, ids, peers, shutdown: CancellationToken::new(), tasks: TaskTracker::new() }
+        Self {
+            replica: ids.next(),
+            clock,
+            ids,
+            peers,
+            shutdown: CancellationToken::new(),
+            broken: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Starts a background task that must watch `shutdown` itself; the drain waits for it.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task.instrument(tracing::info_span!("task", name)));
+        let broken = self.broken.clone();
+        let guarded = async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                // The panic hook has said where.
+                tracing::error!(task = name, "a background task panicked; this process ends");
+                broken.cancel();
+            }
+        };
+        self.tasks.spawn(guarded.instrument(tracing::info_span!("task", name)));
     }
 
     /// Runs `work` every `period` of the clock until the service drains. A failed run is logged, and the next one comes all the same.

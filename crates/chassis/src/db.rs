@@ -27,7 +27,7 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::{
-    Connection, SqliteConnection,
+    ConnectOptions, Connection, SqliteConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -342,7 +342,9 @@ async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnec
         .foreign_keys(true)
         .pragma("cache_size", "-65536")
         .pragma("temp_store", "MEMORY")
-        .statement_cache_capacity(256);
+        .statement_cache_capacity(256)
+        // A slow one would be logged whole, thousands of rows of it; how long transactions take is measured by name.
+        .disable_statement_logging();
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .min_connections(1)
@@ -389,7 +391,8 @@ async fn connect_postgres(url: &str) -> Result<DatabaseConnection> {
             // A replica that hangs in the middle of a transaction must not hold its locks for ever.
             ("idle_in_transaction_session_timeout", "60s"),
         ])
-        .statement_cache_capacity(256);
+        .statement_cache_capacity(256)
+        .disable_statement_logging();
     let pool = PgPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)

@@ -26,8 +26,9 @@ pub struct Violation {
     pub message: String,
 }
 
-/// An error that any service can give.
-#[derive(Debug, thiserror::Error)]
+/// An error that any service can give. `Debug` is what it says, with all its causes: what the database adds to an error beyond its message can
+/// hold the values of a row, and does not belong in a log.
+#[derive(thiserror::Error)]
 pub enum Error {
     /// Fields are malformed; at least one.
     #[error("{}", list(.0))]
@@ -102,6 +103,12 @@ pub enum Error {
     /// A fault of ours.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Chain(self), f)
+    }
 }
 
 fn list(violations: &[Violation]) -> String {

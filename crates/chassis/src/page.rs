@@ -19,7 +19,7 @@ pub struct Page<K> {
     pub size: u64,
     /// Key of the last row of the page before; absent for the first page.
     pub after: Option<K>,
-    fingerprint: [u8; 8],
+    of: Sha256,
 }
 
 impl<K: Serialize + DeserializeOwned> Page<K> {
@@ -37,17 +37,19 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         token: &str,
     ) -> Result<Self> {
         let size = if size == 0 { default } else { check.range("page_size", size, 1..=MAX_PAGE_SIZE) };
-        let digest = Sha256::new().chain_update(list).chain_update([0]).chain_update(filter.encode_to_vec()).finalize();
-        let mut fingerprint = [0; 8];
-        fingerprint.copy_from_slice(&digest[..8]);
+        let of = Sha256::new().chain_update(list).chain_update([0]).chain_update(filter.encode_to_vec());
         let after = if token.is_empty() {
             None
         } else {
             let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| Error::PageToken)?;
-            let key = bytes.strip_prefix(&fingerprint[..]).ok_or(Error::PageToken)?;
+            let (mark, key) = bytes.split_first_chunk::<MARK>().ok_or(Error::PageToken)?;
+            // Not a secret: it tells a token that was cut, edited or given out elsewhere, before its key reaches a query.
+            if *mark != seal(&of, key) {
+                return Err(Error::PageToken);
+            }
             Some(serde_json::from_slice(key).map_err(|_| Error::PageToken)?)
         };
-        Ok(Self { size: u64::try_from(size).unwrap_or(1), after, fingerprint })
+        Ok(Self { size: u64::try_from(size).unwrap_or(1), after, of })
     }
 
     /// Rows to read: one more than the page, which tells whether there is a next one.
@@ -67,8 +69,16 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         rows.truncate(size);
         let Some(last) = rows.last() else { return Ok(String::new()) };
         let key = serde_json::to_vec(&key(last)).map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(URL_SAFE_NO_PAD.encode([&self.fingerprint[..], &key].concat()))
+        Ok(URL_SAFE_NO_PAD.encode([&seal(&self.of, &key)[..], &key].concat()))
     }
+}
+
+/// Bytes of a token that bind it to its list, filter, order and key.
+const MARK: usize = 8;
+
+fn seal(of: &Sha256, key: &[u8]) -> [u8; MARK] {
+    let digest = of.clone().chain_update([0]).chain_update(key).finalize();
+    std::array::from_fn(|index| digest[index])
 }
 
 #[cfg(test)]
@@ -87,6 +97,9 @@ mod tests {
         assert_eq!(parse("red", &token).unwrap().after, Some(2));
         assert!(matches!(parse("blue", &token), Err(Error::PageToken)));
         assert!(matches!(parse("red", "no token"), Err(Error::PageToken)));
+        let mut bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
+        *bytes.last_mut().unwrap() = b'9';
+        assert!(matches!(parse("red", &URL_SAFE_NO_PAD.encode(bytes)), Err(Error::PageToken)));
     }
 
     #[test]

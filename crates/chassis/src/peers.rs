@@ -74,9 +74,11 @@ impl Peers {
     /// The channel to a peer.
     ///
     /// # Errors
-    /// `Peer` where none is configured under this name.
+    /// `Invalid` naming `peers.NAME` where none is configured.
     pub fn channel(&self, name: &'static str) -> Result<Channel> {
-        self.0.get(name).cloned().ok_or(Error::Peer(name))
+        let missing =
+            || Error::invalid(format!("peers.{name}"), "is not set, and it does not run in this process; give its URL");
+        self.0.get(name).cloned().ok_or_else(missing)
     }
 }
 
@@ -87,7 +89,7 @@ impl Peers {
 pub fn channel(field: &str, url: &str, ca: Option<&str>) -> Result<Channel> {
     let not_url = |_| Error::invalid(field, "is not a URL such as http://127.0.0.1:7100");
     let uri: Uri = url.parse().map_err(|_| Error::invalid(field, "is not a URL such as http://127.0.0.1:7100"))?;
-    let Some(host) = uri.host().map(str::to_owned) else {
+    let Some(host) = uri.host().map(|host| host.trim_matches(['[', ']']).to_owned()) else {
         return Err(Error::invalid(field, "is not a URL such as http://127.0.0.1:7100"));
     };
     let https = uri.scheme_str() == Some("https");
@@ -96,13 +98,13 @@ pub fn channel(field: &str, url: &str, ca: Option<&str>) -> Result<Channel> {
     }
     let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
     let tls = https.then(|| {
-        let tls = ClientTlsConfig::new().domain_name(host.clone());
+        let tls = ClientTlsConfig::new().with_webpki_roots().domain_name(host.clone());
         match ca {
             Some(ca) => tls.ca_certificate(Certificate::from_pem(ca)),
             None => tls,
         }
     });
-    let inner = if host.parse::<IpAddr>().is_ok() || host.starts_with('[') {
+    let inner = if host.parse::<IpAddr>().is_ok() {
         endpoint(&uri, uri.clone(), tls).map_err(not_url)?.connect_lazy()
     } else {
         // What is wrong with the TLS configuration shows now, not at every look-up.

@@ -27,7 +27,7 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::{net::TcpListener, sync::Semaphore, time::Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{
-    Status,
+    Code, Status,
     body::Body,
     service::Routes,
     transport::{Identity, Server as Transport, ServerTlsConfig, server::TcpIncoming},
@@ -176,25 +176,27 @@ pub async fn serve(
     };
     let failed = |error: tonic::transport::Error| Error::Internal(format!("transport: {error}"));
 
-    // Serve, start, then wait for the end; a service that cannot start ends the process.
-    let mut end = std::pin::pin!(end);
-    let started = tokio::select! {
-        result = &mut serving => return result.map_err(failed),
-        started = starting => started,
-        () = &mut end => Ok(()),
+    // Serve, start, then wait for the end; a service that cannot start ends the process, and so does a background task that panics.
+    let broken = async {
+        context.broken.cancelled().await;
+        Err(Error::Internal("a background task panicked: see the log".to_owned()))
     };
-    if started.is_ok() {
-        tokio::select! {
-            result = &mut serving => return result.map_err(failed),
-            () = end => {}
-        }
+    let life = async {
+        starting.await?;
+        end.await;
         tracing::info!("draining");
-    }
+        Ok(())
+    };
+    let ended = tokio::select! {
+        result = &mut serving => return result.map_err(failed),
+        ended = life => ended,
+        ended = broken => ended,
+    };
     reporter.set_service_status("", ServingStatus::NotServing).await;
     for name in mounts.keys() {
         reporter.set_service_status(*name, ServingStatus::NotServing).await;
     }
-    if started.is_ok() && !config.drain_delay.is_zero() {
+    if ended.is_ok() && !config.drain_delay.is_zero() {
         tokio::select! {
             result = &mut serving => return result.map_err(failed),
             () = tokio::time::sleep(config.drain_delay) => {}
@@ -208,10 +210,10 @@ pub async fn serve(
         result
     });
     match drained.await {
-        Ok(result) => started.and(result),
+        Ok(result) => ended.and(result),
         Err(_) => {
             tracing::warn!(limit = ?DRAIN_TIMEOUT, "calls in work were cut off");
-            started
+            ended
         }
     }
 }
@@ -240,6 +242,23 @@ type Response = http::Response<Body>;
 
 fn answer(error: Error) -> Response {
     Status::from(error).into_http()
+}
+
+/// What the transport answers by itself, before a handler has seen a whole message: it is the caller's fault, and in the contract that has a name.
+/// All errors of ours carry details, so those without are not ours.
+fn named(response: Response) -> Response {
+    let headers = response.headers();
+    if !headers.contains_key(Status::GRPC_STATUS) || headers.contains_key("grpc-status-details-bin") {
+        return response;
+    }
+    match Status::from_header_map(headers).map(|status| status.code()) {
+        // None, or cut off, or no protobuf, or of other types.
+        Some(Code::Internal) => answer(Error::invalid("message", "is not what this call takes, or was cut off")),
+        Some(Code::OutOfRange | Code::ResourceExhausted) => {
+            answer(Error::invalid("message", format!("is too large; at most {MAX_MESSAGE_BYTES} bytes are allowed")))
+        }
+        _ => response,
+    }
 }
 
 /// Shed, limit, deadline, panic guard: one layer, because each call pays for every one.
@@ -303,7 +322,7 @@ impl Tower<http::Request<Body>> for Guard {
                 Ok(Ok(Ok(response))) if streaming && !response.body().is_end_stream() => {
                     response.map(|body| Body::new(Streaming::new(body, deadline, drain)))
                 }
-                Ok(Ok(Ok(response))) => response,
+                Ok(Ok(Ok(response))) => named(response),
                 // The panic hook has already logged where.
                 Ok(Err(_)) => answer(Error::Internal("a handler panicked".to_owned())),
                 Err(_) => answer(Error::Deadline),

@@ -167,6 +167,9 @@ pub struct Target {
     /// The server: a URL for all services, or NAME=URL for one of them (may be given many times)
     #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER, env = "CLIENTELE_SERVER")]
     pub server: Vec<String>,
+    /// PEM file of the authority that signs the server's certificate, for https; public authorities are known
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Print canonical protobuf JSON instead of tables
     #[arg(long)]
     pub json: bool,
@@ -176,9 +179,16 @@ impl Target {
     /// Clients of the services.
     ///
     /// # Errors
-    /// A URL that is none.
+    /// A URL that is none; a file that cannot be read.
     pub fn client(&self) -> Result<Client> {
-        Client::new(&self.server)
+        let ca = self
+            .ca
+            .as_ref()
+            .map(|path| {
+                std::fs::read_to_string(path).map_err(|error| Error::new(format!("--ca {}: {error}", path.display())))
+            })
+            .transpose()?;
+        Client::trusting(&self.server, ca.as_deref())
     }
 }
 
@@ -223,9 +233,9 @@ pub struct PurchasesArgs {
     /// Name of the system that the customers' ids come from
     #[arg(long, default_value = "import", value_name = "NAME")]
     pub system: String,
-    /// Name of the source that the purchases' ids come from; left out, the file's name
-    #[arg(long, value_name = "NAME")]
-    pub source: Option<String>,
+    /// Name of the source that the purchases' ids come from: the same id from the same source is the same purchase, whatever the file is called
+    #[arg(long, default_value = "import", value_name = "NAME")]
+    pub source: String,
     /// File for refused rows; left out, the file's name with .rejected.csv
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,

@@ -59,6 +59,7 @@ impl From<Status> for Error {
                  --server URL"
                     .to_owned()
             }
+            _ if broke_off(&status) => "the connection broke before the answer came; whether the call took effect is not known".to_owned(),
             _ => status.message().to_owned(),
         };
         let details = status.get_error_details();
@@ -89,6 +90,15 @@ impl Client {
     /// # Errors
     /// A value that is neither.
     pub fn new(servers: &[String]) -> Result<Self> {
+        Self::trusting(servers, None)
+    }
+
+    /// The same, where `ca` is the PEM of an authority to trust
+    /// beside the public ones.
+    ///
+    /// # Errors
+    /// A value that is neither.
+    pub fn trusting(servers: &[String], ca: Option<&str>) -> Result<Self> {
         let mut urls: BTreeMap<&str, &str> = BTreeMap::new();
         for server in servers {
             let named =
@@ -103,7 +113,7 @@ impl Client {
         let mut channels = BTreeMap::new();
         for name in SERVICES {
             let url = urls.get(name).copied().unwrap_or(DEFAULT_SERVER);
-            channels.insert(name, channel("--server", url, None)?);
+            channels.insert(name, channel("--server", url, ca)?);
         }
         Ok(Self { channels })
     }
@@ -158,4 +168,11 @@ pub fn new_request_id() -> String {
 /// Whether the same call may succeed when sent again a little later.
 pub fn is_passing(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::DeadlineExceeded)
+        || broke_off(status)
+}
+
+/// Whether the connection broke under the call, as when the server is killed: whether it took effect is not known.
+fn broke_off(status: &Status) -> bool {
+    matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled)
+        && std::error::Error::source(status).is_some()
 }

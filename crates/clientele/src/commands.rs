@@ -1,5 +1,5 @@
 //! The client commands: each a thin caller of the public API.
-use std::{fs::File, path::Path, time::Duration};
+use std::{fs::File, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{civil, tz::TimeZone};
@@ -28,7 +28,6 @@ const WAIT: Duration = Duration::from_millis(500);
 pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
     let client = args.target.client()?;
     let stdin = args.file.as_os_str() == "-";
-    let name = if stdin { "stdin".to_owned() } else { file_name(&args.file) };
     let time_zone = TimeZone::get(&args.time_zone)
         .map_err(|_| Error::new(format!("--time-zone {}: is no zone such as Europe/Berlin", args.time_zone)))?;
     let plan = import::Plan {
@@ -42,7 +41,7 @@ pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
         delimiter: args.delimiter,
         header: !args.no_header,
         system: args.system,
-        source: args.source.unwrap_or_else(|| token(&name)),
+        source: args.source,
         rejects: args.rejects.unwrap_or_else(|| {
             if stdin { "stdin.rejected.csv".into() } else { args.file.with_extension("rejected.csv") }
         }),
@@ -97,20 +96,6 @@ pub fn describe(outcome: &import::Outcome) -> String {
         text.push_str(&format!(" {} amounts had more digits than the currency and were rounded.", n(outcome.rounded)));
     }
     text
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// A file's name as the name of a source: 1 to 64 characters of [A-Za-z0-9._-].
-fn token(name: &str) -> String {
-    let text: String = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
-        .take(64)
-        .collect();
-    if text.is_empty() { "import".to_owned() } else { text }
 }
 
 /// A day written YYYY-MM-DD.

@@ -2,7 +2,7 @@
 //!
 //! The data plays in its own time: the services run on a clock that reads the data's last day. Every request has a fixed id, so a second run on the
 //! same folder finds what the first one left and doubles nothing.
-use std::{future::Future, io::IsTerminal, time::Duration};
+use std::{future::Future, io::IsTerminal, path::Path, time::Duration};
 
 use chassis::{Clock, clock::stopwatch};
 use jiff::Timestamp;
@@ -62,7 +62,7 @@ pub async fn run(config: Config, exit: bool) -> Result<()> {
 
     let client = Client::new(std::slice::from_ref(&url))?;
     let story = async {
-        tell(&client).await?;
+        tell(&client, &data_dir).await?;
         if exit {
             return Ok(());
         }
@@ -80,8 +80,8 @@ pub async fn run(config: Config, exit: bool) -> Result<()> {
     told.and(drained.map_err(Error::from))
 }
 
-async fn tell(client: &Client) -> Result<()> {
-    load(client).await?;
+async fn tell(client: &Client, data_dir: &Path) -> Result<()> {
+    load(client, data_dir).await?;
     fit(client).await?;
     let operation = client
         .scoring()
@@ -99,7 +99,7 @@ async fn tell(client: &Client) -> Result<()> {
     complaints_of(client, &pair).await
 }
 
-async fn load(client: &Client) -> Result<()> {
+async fn load(client: &Client, data_dir: &Path) -> Result<()> {
     heading("Purchases");
     until("the services start", || async {
         let ready = client.scoring().get_standing_counts(request(scoring::GetStandingCountsRequest {})).await;
@@ -120,7 +120,7 @@ async fn load(client: &Client) -> Result<()> {
         header: false,
         system: "cdnow".to_owned(),
         source: "cdnow".to_owned(),
-        rejects: std::env::temp_dir().join("clientele-demo.rejected.csv"),
+        rejects: data_dir.join("rejected.csv"),
     };
     let progress = std::io::stderr().is_terminal();
     let begin = stopwatch();

@@ -31,6 +31,8 @@ const IDENTITIES: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Longest id of a customer or a purchase: the services' own limit of 128, less the number that lines of one id get.
+const MAX_ID_CHARS: usize = 116;
 /// Longest line: beyond it the file is not what it was said to be.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
 
@@ -116,7 +118,7 @@ pub async fn run(client: &Client, plan: &Plan, input: impl Read, size: Option<u6
         plan,
         customers: HashMap::new(),
         seen: HashMap::new(),
-        rejects: Rejects::new(&plan.rejects),
+        rejects: Rejects::new(&plan.rejects)?,
         outcome: Outcome::default(),
     };
     loop {
@@ -184,12 +186,7 @@ struct Import<'a> {
 impl Import<'_> {
     fn parse(&mut self, columns: &Columns, record: &Record) -> std::result::Result<Row, String> {
         let customer = record.get(columns.customer, &self.plan.customer)?;
-        if customer.is_empty() {
-            return Err(format!("column {}: is empty; a customer is required", self.plan.customer));
-        }
-        if customer.chars().count() > 128 {
-            return Err(format!("column {}: is longer than 128 characters", self.plan.customer));
-        }
+        check_id(customer).map_err(|reason| format!("column {}: {reason}", self.plan.customer))?;
         let time_text = record.get(columns.time, &self.plan.time)?;
         let time = parse_time(time_text, self.plan.time_format.as_deref(), &self.plan.time_zone)
             .map_err(|reason| format!("column {}: {reason}", self.plan.time))?;
@@ -199,10 +196,9 @@ impl Import<'_> {
         self.outcome.rounded += u64::from(rounded);
         let id = match columns.id {
             Some(index) => {
-                let id = record.get(index, self.plan.id.as_deref().unwrap_or_default())?;
-                if id.is_empty() {
-                    return Err("the id is empty".to_owned());
-                }
+                let name = self.plan.id.as_deref().unwrap_or_default();
+                let id = record.get(index, name)?;
+                check_id(id).map_err(|reason| format!("column {name}: {reason}"))?;
                 self.numbered(id.to_owned(), "#")
             }
             None => {
@@ -322,6 +318,17 @@ where
                 )));
             }
         }
+    }
+}
+
+/// What the services take as an id of another system, checked here so that one row's fault is that row's alone.
+fn check_id(id: &str) -> std::result::Result<(), String> {
+    match id.chars().count() {
+        0 => Err("is empty".to_owned()),
+        // The number that tells lines of one id apart must fit, too.
+        1..=MAX_ID_CHARS if !id.chars().any(char::is_control) => Ok(()),
+        1..=MAX_ID_CHARS => Err("has line breaks or control characters".to_owned()),
+        count => Err(format!("has {count} characters; at most {MAX_ID_CHARS} are allowed")),
     }
 }
 
@@ -543,8 +550,14 @@ struct Rejects {
 }
 
 impl Rejects {
-    fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), file: None }
+    /// Takes away what an earlier run left: a clean run leaves no such file.
+    fn new(path: &Path) -> Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::new(format!("cannot replace {}: {error}", path.display())))
+            }
+            _ => Ok(Self { path: path.to_owned(), file: None }),
+        }
     }
 
     fn write(&mut self, line: u64, reason: &str, raw: &str) -> Result<()> {

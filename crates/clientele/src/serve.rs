@@ -87,12 +87,8 @@ async fn peers(config: &Config, address: SocketAddr, names: &[&'static str]) -> 
             urls.insert(name.to_owned(), configured.to_owned());
         } else if names.contains(&name) {
             urls.insert(name.to_owned(), format!("{scheme}://{own}"));
-        } else {
-            return Err(Error::invalid(
-                format!("peers.{name}"),
-                format!("is not set, and {name} does not run in this process; give its URL"),
-            ));
         }
+        // One that is neither is missed by the service that needs it, and by no other.
     }
     let ca_file = &config.server.tls_ca_file;
     let ca = if ca_file.as_os_str().is_empty() {

@@ -87,10 +87,14 @@ where
 
 #[derive(Clone, Copy)]
 enum Phase {
-    Snapshot { after: Option<Uuid> },
+    Snapshot {
+        after: Option<Uuid>,
+    },
     /// The changes made while the snapshot was being read, up to the head of its last page. They belong to the snapshot: were its mark's
     /// cursor before them, whoever resumed there would see again what a later page had already shown.
-    Seam { to: i64 },
+    Seam {
+        to: i64,
+    },
     Live,
 }
 
