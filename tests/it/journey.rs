@@ -102,11 +102,11 @@ async fn real_purchases_become_decisions_and_due_times(backend: Backend) {
 
     // A purchase counts at once in the score, and a moment later in the next contact.
     let before = score(client, &small).await;
-    buy(client, &small, "a-large-order", 50_000_00).await;
+    buy(client, &small, "a-large-order", 5_000_000).await;
     let after = score(client, &small).await;
     assert_eq!(
         minor(after.realised_value) - minor(before.realised_value),
-        50_000_00,
+        5_000_000,
         "the answer to a score asked for after the purchase was acknowledged counts it"
     );
     assert_eq!(after.standing.as_ref().unwrap().tier(), Tier::Important);
@@ -154,7 +154,7 @@ async fn a_caller_is_known_by_the_number_they_call_from(backend: Backend) {
 async fn peers_that_are_down_are_named_and_never_stop_an_answer(backend: Backend) {
     let world = World::start(backend, cdnow::clock()).await;
     let id = ensure(&world.client, &["1"]).await.swap_remove(0);
-    buy(&world.client, &id, "1", 100_00).await;
+    buy(&world.client, &id, "1", 10_000).await;
     let complaint = file(&world.client, &id).await;
     eventually("routing hears of the complaint", || async { decide(&world.client, &id).await.selling_paused }).await;
     eventually("routing hears of the purchase", || async {
@@ -190,8 +190,8 @@ async fn peers_that_are_down_are_named_and_never_stop_an_answer(backend: Backend
 
     // All are back, and go on.
     let world = world.restart(&clientele::client::SERVICES).await;
-    buy(&world.client, &id, "2", 100_00).await;
-    assert_eq!(score(&world.client, &id).await.summary.unwrap().sales.unwrap().minor_units, 200_00);
+    buy(&world.client, &id, "2", 10_000).await;
+    assert_eq!(score(&world.client, &id).await.summary.unwrap().sales.unwrap().minor_units, 20_000);
     assert!(full(&world.client, &id).await.1.missing_parts.is_empty());
 }
 

@@ -1,4 +1,10 @@
 //! Journeys across all services, over real sockets and real processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say so loudly"
+)]
 mod cli;
 mod edge;
 mod journey;

@@ -143,7 +143,7 @@ impl Good {
     async fn new(world: &World) -> Self {
         let client = &world.client;
         let id = e2e::calls::ensure(client, &["1"]).await.swap_remove(0);
-        e2e::calls::buy(client, &id, "1", 100_00).await;
+        e2e::calls::buy(client, &id, "1", 10_000).await;
         let complaint = e2e::calls::file(client, &id).await;
         let (customer, _) = e2e::calls::full(client, &id).await;
         let channel = routing::GetChannelRequest { channel_id: "visit".into() };
@@ -194,7 +194,7 @@ impl Good {
                 region_code: "GB".into(),
             }],
             acquisition_source: profiles::AcquisitionSource::Phone.into(),
-            acquisition_cost: Some(proto::common::v1::Money { currency_code: "USD".into(), minor_units: 5_00 }),
+            acquisition_cost: Some(proto::common::v1::Money { currency_code: "USD".into(), minor_units: 500 }),
             showed_interest: true,
             targeted: true,
             ..Default::default()
@@ -209,7 +209,7 @@ impl Good {
         let reason = "They asked for it.".to_owned();
         let as_of = Some(scoring::Date { year: 1998, month: 6, day: 30 });
         let moment = Some(chassis::clock::to_proto("1998-06-30T12:00:00Z".parse().unwrap()));
-        let sale = e2e::calls::sale(&customer_id, &request_id, "1998-06-30T12:00:00Z", 1_00);
+        let sale = e2e::calls::sale(&customer_id, &request_id, "1998-06-30T12:00:00Z", 100);
         let mask = |paths: &[&str]| {
             Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
         };

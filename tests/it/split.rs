@@ -23,7 +23,7 @@ async fn services_in_processes_of_their_own_work_as_one_and_outlive_each_other(b
     let client = suite.client.clone();
     let client = &client;
     let id = ensure(client, &["1"]).await.swap_remove(0);
-    buy(client, &id, "1", 100_00).await;
+    buy(client, &id, "1", 10_000).await;
     let bought = score(client, &id).await.standing;
     eventually("routing follows scoring", || async { decide(client, &id).await.standing == bought }).await;
     file(client, &id).await;
@@ -45,8 +45,8 @@ async fn services_in_processes_of_their_own_work_as_one_and_outlive_each_other(b
     // Meanwhile life goes on; back again, it catches up, and so do those who follow it.
     let new = ensure(client, &["2"]).await.swap_remove(0);
     suite.process("scoring", 0).start().await;
-    buy_on(client, "1998-06-29", &id, "2", 100_00).await;
-    buy(client, &new, "3", 100_00).await;
+    buy_on(client, "1998-06-29", &id, "2", 10_000).await;
+    buy(client, &new, "3", 10_000).await;
     for id in [&id, &new] {
         let now = score(client, id).await.standing;
         assert_ne!(now, bought);
@@ -58,7 +58,7 @@ async fn services_in_processes_of_their_own_work_as_one_and_outlive_each_other(b
     for service in ["profiles", "complaints", "routing"] {
         suite.process(service, 0).kill();
     }
-    buy_on(client, "1998-06-29", &new, "4", 100_00).await;
+    buy_on(client, "1998-06-29", &new, "4", 10_000).await;
     for service in ["profiles", "complaints", "routing"] {
         suite.process(service, 0).start().await;
     }
@@ -87,7 +87,7 @@ async fn of_two_replicas_one_may_die_at_any_time_and_nothing_is_doubled_or_lost(
     let mut replicas = [0, 1].map(|replica| alone(&suite, replica));
 
     // Both see what only one of them follows.
-    buy(client, &customers[0], "first", 100_00).await;
+    buy(client, &customers[0], "first", 10_000).await;
     for replica in &replicas {
         fresh(replica, client, &customers[0]).await;
     }
@@ -101,7 +101,7 @@ async fn of_two_replicas_one_may_die_at_any_time_and_nothing_is_doubled_or_lost(
         let survivor = &replicas[1 - round];
         // The same requests to whoever is there, and the clients of a balancer send again what broke off.
         for (number, id) in customers.iter().enumerate() {
-            buy_on(client, &format!("1998-05-0{}", round + 1), id, &format!("{round}-{number}"), 10_00).await;
+            buy_on(client, &format!("1998-05-0{}", round + 1), id, &format!("{round}-{number}"), 1_000).await;
             let mut complaints = client.complaints();
             again(async || complaints.file_complaint(request(complaint_of(id))).await).await;
         }

@@ -2,12 +2,12 @@
 use std::{collections::HashMap, time::Duration};
 
 use chassis::testing::{
-    Backend,
+    Backend, eventually,
     otlp::{Receiver, Span},
 };
 use clientele::client::request;
 use e2e::{
-    calls::{call_of, complaint_of, file, full, sale},
+    calls::{buy, call_of, complaint_of, decide, ensure, file, full, sale},
     program::Split,
 };
 use proto::{complaints::v1 as complaints, profiles::v1 as profiles};
@@ -51,7 +51,7 @@ async fn a_trace_shows_every_edge_between_the_services_and_nobody_s_data() {
     let mut bought = None;
     for number in 1..=5 {
         let caller = Caller::new(number);
-        let sale = sale(&id, &number.to_string(), &format!("1998-06-0{number}T13:00:00Z"), 100_00);
+        let sale = sale(&id, &number.to_string(), &format!("1998-06-0{number}T13:00:00Z"), 10_000);
         client.scoring().record_purchases(caller.request(sale)).await.unwrap();
         let spans = caller.spans(&receiver, PATIENCE, |spans| {
             find(spans, "server", record).is_some()
@@ -140,6 +140,38 @@ async fn a_trace_shows_every_edge_between_the_services_and_nobody_s_data() {
     assert!(!PERSONAL.iter().any(|word| logs.contains(word)), "personal data in the logs: {logs}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_is_linked_to_the_purchase_that_moved_the_customer() {
+    let receiver = Receiver::start().unwrap();
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint())];
+    let suite = Split::start(PROGRAM, Backend::Sqlite, &[], &environment).await;
+    let client = &suite.client;
+    let ids = ensure(client, &["first", "second"]).await;
+    // What happened before routing followed comes from a snapshot, which has no causes; the second purchase comes as a change.
+    buy(client, &ids[0], "first", 100_00).await;
+    eventually("routing follows", || async { decide(client, &ids[0]).await.standing.is_some() }).await;
+
+    let buyer = Caller::new(31);
+    let sale = sale(&ids[1], "second", "1998-06-30T13:00:00Z", 100_00);
+    client.scoring().record_purchases(buyer.request(sale)).await.unwrap();
+    eventually("routing knows the buyer", || async { decide(client, &ids[1]).await.standing.is_some() }).await;
+    let contact = Caller::new(32);
+    client.routing().decide(contact.request(call_of(&ids[1]))).await.unwrap();
+
+    let decided = contact.spans(&receiver, LIMIT, |spans| !spans.is_empty()).await.unwrap().swap_remove(0);
+    let links = &decided.links;
+    assert!(links.len() == 1 && links[0].trace_id == buyer.trace, "{decided:#?} is not linked to {}", buyer.trace);
+    // And from there on up to the purchase.
+    let record = "clientele.scoring.v1.Scoring/RecordPurchases";
+    let spans = buyer.spans(&receiver, LIMIT, |spans| {
+        find(spans, "server", record).is_some() && spans.iter().any(|span| span.span_id == links[0].span_id)
+    });
+    let spans = spans.await.unwrap();
+    let follower = spans.iter().find(|span| span.span_id == links[0].span_id).unwrap();
+    assert_eq!((follower.kind, follower.service.as_str()), ("consumer", "routing"));
+    assert!(descends(&spans, follower, one(&spans, "server", record)), "{spans:#?}");
+}
+
 /// Somebody else's system, with a trace of its own.
 struct Caller {
     trace: String,
@@ -149,8 +181,8 @@ struct Caller {
 impl Caller {
     fn new(number: u8) -> Self {
         Self {
-            trace: format!("{:032x}", 0xc0ffee_00 + u64::from(number)),
-            span: format!("{:016x}", 0xca11_00 + u64::from(number)),
+            trace: format!("{:032x}", 0xc0ff_ee00 + u64::from(number)),
+            span: format!("{:016x}", 0xca_1100 + u64::from(number)),
         }
     }
 

@@ -13,7 +13,7 @@ pub const PURCHASES: i64 = 6_919;
 /// Different customers in it.
 pub const CUSTOMERS: usize = 2_357;
 /// What they spent, in cents.
-pub const REVENUE: i64 = 244_091_94;
+pub const REVENUE: i64 = 24_409_194;
 /// The last day in it.
 pub const LAST_DAY: &str = "1998-06-30";
 
@@ -35,6 +35,7 @@ pub async fn load(client: &Client) -> import::Outcome {
         time_zone: jiff::tz::TimeZone::UTC,
         currency: "USD".to_owned(),
         delimiter: None,
+        decimal: '.',
         header: false,
         system: "cdnow".to_owned(),
         source: "cdnow".to_owned(),

@@ -94,6 +94,16 @@ pub enum Error {
     /// The service is draining or not ready yet.
     #[error("{0} is not serving (starting or draining): come again in a moment")]
     NotServing(&'static str),
+    /// A service cannot start.
+    #[error(
+        "{service} cannot start: {cause}\n  Its database is named by {service}.database_url, or lies in data_dir; is it there, and may we write to it?"
+    )]
+    Start {
+        /// The service.
+        service: &'static str,
+        /// Why, with all causes.
+        cause: String,
+    },
     /// The deadline passed.
     #[error("deadline exceeded: the call may still have taken effect; send it again with the same request_id")]
     Deadline,
@@ -169,7 +179,7 @@ impl Error {
                 DbFault::Away => ErrorReason::DatabaseUnavailable,
                 DbFault::Bug => ErrorReason::Internal,
             },
-            Self::Internal(_) => ErrorReason::Internal,
+            Self::Internal(_) | Self::Start { .. } => ErrorReason::Internal,
         }
     }
 
@@ -267,7 +277,7 @@ impl From<Error> for Status {
                 }
                 DbFault::Bug => internal(&Chain(cause)),
             },
-            Error::Internal(cause) => internal(cause),
+            Error::Internal(cause) | Error::Start { cause, .. } => internal(cause),
             Error::Etag { .. } | Error::Precondition { .. } | Error::CursorTooOld | Error::Deadline => {
                 error.to_string()
             }
@@ -397,6 +407,7 @@ mod tests {
             (Error::Deadline, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             (Error::Database(DbErr::Custom("broken".into())), Code::Internal, "INTERNAL"),
             (Error::Internal("secret".into()), Code::Internal, "INTERNAL"),
+            (Error::Start { service: "scoring", cause: "secret".into() }, Code::Internal, "INTERNAL"),
         ];
         for (error, code, reason) in cases {
             let status = Status::from(error);

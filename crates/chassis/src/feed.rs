@@ -23,11 +23,13 @@ use crate::{
 };
 
 mod follow;
+mod newest;
 mod watch;
 mod wire;
-pub use follow::{Change, Follow, follow};
+pub use follow::{Change, Follow, Turn, Turned, follow, follow_whole};
+pub use newest::{Newest, newest};
 pub use watch::{Snapshot, Source, watch};
-pub use wire::{Complaints, Contacts, Customers, Entries, Feed, Scores, respond, spawn_follow};
+pub use wire::{Complaints, Contacts, Customers, Entries, Feed, Scores, respond, spawn_follow, spawn_follow_whole};
 
 /// How soon a watcher notices what another process committed to the same database.
 const POLL: Duration = Duration::from_millis(25);

@@ -94,7 +94,7 @@ pub async fn bind(listen: SocketAddr, config: &Config) -> Result<TcpListener> {
         return Err(Error::invalid(
             "listen",
             format!(
-                "{listen} can be reached from other machines and no TLS is configured; give tls.cert_file and tls.key_file, \
+                "{listen} can be reached from other machines and no TLS is configured; give server.tls_cert_file and server.tls_key_file, \
                  listen on 127.0.0.1, or say --insecure"
             ),
         ));
@@ -145,10 +145,13 @@ pub async fn serve(
         .max_concurrent_streams(MAX_CONNECTION_STREAMS)
         .http2_keepalive_interval(Some(Duration::from_secs(20)));
     if let Some((cert, key)) = &config.tls {
-        let identity = Identity::from_pem(read_pem("tls.cert_file", cert).await?, read_pem("tls.key_file", key).await?);
-        transport = transport
-            .tls_config(ServerTlsConfig::new().identity(identity))
-            .map_err(|error| Error::invalid("tls.cert_file", format!("certificate and key are not usable: {error}")))?;
+        let identity = Identity::from_pem(
+            read_pem("server.tls_cert_file", cert).await?,
+            read_pem("server.tls_key_file", key).await?,
+        );
+        transport = transport.tls_config(ServerTlsConfig::new().identity(identity)).map_err(|error| {
+            Error::invalid("server.tls_cert_file", format!("certificate and key are not usable: {error}"))
+        })?;
     }
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let stop = context.shutdown.clone();
@@ -159,8 +162,12 @@ pub async fn serve(
         let starts = services.into_iter().map(|service| {
             let (mounts, reporter) = (Arc::clone(&mounts), reporter.clone());
             async move {
-                let routes = service.start.await.inspect_err(|error| {
+                let routes = service.start.await.map_err(|error| {
                     tracing::error!(service = service.name, ?error, "cannot start");
+                    match error {
+                        Error::Invalid(_) => error,
+                        other => Error::Start { service: service.name, cause: format!("{other:?}") },
+                    }
                 })?;
                 if let Some((_, mount)) = mounts.get(service.grpc_name) {
                     let _ = mount.set(routes.prepare());

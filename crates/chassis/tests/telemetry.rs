@@ -12,9 +12,19 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use chassis::telemetry::{self, ClientLayer, Config, Guard, KnownMethods, LogFormat, ServerLayer, Tracing};
-use chassis::testing::otlp::{Receiver, Span};
+use chassis::testing::otlp::{Link, Receiver, Span};
+use chassis::testing::{Backend, TempDb, noon};
+use chassis::{
+    Db,
+    clock::Clock,
+    feed::{self, Entry, Event, Follow},
+    peers::Peers,
+};
+use futures::StreamExt;
 use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto};
+use proto::common::v1::FeedPosition;
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -41,6 +51,8 @@ struct Echo {
     peer: Option<Tracing<Channel>>,
     /// `publish` sends the current traceparent here.
     published: Option<mpsc::UnboundedSender<Option<String>>>,
+    /// `link` links its span to these.
+    links: Vec<String>,
     /// `watch` streams what arrives here.
     stream: Arc<Mutex<Option<Messages>>>,
     /// `hang` tells here that it has begun.
@@ -69,6 +81,15 @@ impl UnaryService<String> for Echo {
                 }
                 "log" => {
                     tracing::warn!(answer = 42, "something \"odd\" happened");
+                    Ok(Response::new(text))
+                }
+                "link" => {
+                    // The first of them within a span that is for log lines alone.
+                    let links: Vec<_> = this.links.iter().map(String::as_str).collect();
+                    if let Some((first, others)) = links.split_first() {
+                        tracing::debug_span!("inner").in_scope(|| telemetry::link(first));
+                        others.iter().for_each(|other| telemetry::link(other));
+                    }
                     Ok(Response::new(text))
                 }
                 "refuse" => Err(Status::not_found("no such echo")),
@@ -449,6 +470,92 @@ fn an_unusable_configuration_is_refused_with_its_reason() {
     assert!(telemetry::scoped(&filter, |_| {}).unwrap_err().to_string().contains("not=a=filter"));
     let endpoint = Config { otlp_endpoint: Some("localhost:4317".to_owned()), ..Config::default() };
     assert!(telemetry::scoped(&endpoint, |_| {}).unwrap_err().to_string().contains("http://"));
+}
+
+#[tokio::test]
+async fn a_call_is_linked_to_what_it_rests_on_and_stays_in_the_caller_s_trace() {
+    telemetry();
+    let (cause, other) = (a_trace(20), a_trace(21));
+    let links = [&cause.1, "", "00-nonsense", &other.1].map(str::to_owned).to_vec();
+    let channel = serve(Echo { links, ..Echo::default() }).await;
+    let (trace_id, traceparent) = a_trace(22);
+    say(channel, "link", &[]).instrument(within(&traceparent)).await.unwrap();
+    let spans = trace(&trace_id, 3).await;
+    let server = spans.iter().find(|span| span.kind == "server").unwrap();
+    let link = |trace_id: String| Link { trace_id, span_id: "b7ad6b7169203331".to_owned() };
+    assert_eq!(server.links, [link(cause.0), link(other.0)]);
+    assert_eq!(
+        (server.name.as_str(), server.attribute("rpc.grpc.status_code")),
+        ("clientele.test.v1.EchoService/Say", "0")
+    );
+    assert!(spans.iter().all(|span| span.kind == "server" || span.links.is_empty()), "{spans:#?}");
+}
+
+#[tokio::test]
+async fn with_telemetry_off_a_link_changes_nothing() {
+    let (dispatch, _guard, lines) = scoped(Config { log_filter: "info".to_owned(), ..Config::default() });
+    let _default = dispatcher::set_default(&dispatch);
+    let (cause, own) = (a_trace(23).1, a_trace(24).1);
+    telemetry::link(&cause);
+    within(&own).in_scope(|| {
+        telemetry::link(&cause);
+        assert_eq!(telemetry::current_traceparent(), Some(own));
+    });
+    assert!(lines.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_batch_of_changes_continues_its_last_cause_and_is_linked_to_the_others() {
+    let receiver = Receiver::start().unwrap();
+    let config = Config { otlp_endpoint: Some(receiver.endpoint()), ..Config::default() };
+    let (dispatch, guard, _) = scoped(config);
+    let _default = dispatcher::set_default(&dispatch);
+    let database = TempDb::new(Backend::Sqlite).await;
+    let clock = Clock::mock(noon());
+    let db = Db::connect::<Feeds>(database.url(), &clock).await.unwrap();
+    let context = chassis::Context::new(clock, Peers::default());
+    let causes: Vec<_> = (25..28).map(a_trace).collect();
+    // They come at once, so they are one batch.
+    let changes: Vec<_> = [0, 1, 1, 0, 2]
+        .into_iter()
+        .zip(1..)
+        .map(|(cause, sequence): (usize, i64)| {
+            let (cursor, traceparent) = (sequence.to_string(), causes[cause].1.clone());
+            Ok(Entry {
+                position: FeedPosition { cursor, sequence, traceparent, ..FeedPosition::default() },
+                event: Event::Change(()),
+            })
+        })
+        .collect();
+    let connect = move |_| {
+        let changes = futures::stream::iter(changes.clone()).chain(futures::stream::pending());
+        async { Ok(changes.boxed()) }
+    };
+    let (sender, mut applied) = mpsc::unbounded_channel();
+    let follow = Follow { name: "batch", db };
+    let task = feed::follow::<_, chassis::Error, _, _, _>(context.clone(), follow, connect, move |_, changes| {
+        sender.send(changes.len()).unwrap();
+        Box::pin(async { Ok(()) })
+    });
+    let task = tokio::spawn(task);
+    assert_eq!(applied.recv().await, Some(5));
+    context.shutdown.cancel();
+    task.await.unwrap();
+    guard.shutdown();
+    let spans = receiver.wait_for(|spans| spans.iter().any(|span| span.kind == "consumer"), LIMIT).await.unwrap();
+    let span = find(&spans, "consumer", "b7ad6b7169203331");
+    assert_eq!((span.name.as_str(), &span.trace_id), ("batch", &causes[2].0));
+    let linked: Vec<_> = span.links.iter().map(|link| link.trace_id.as_str()).collect();
+    assert_eq!(linked, [&causes[1].0, &causes[0].0]);
+}
+
+/// A database with nothing but feeds.
+struct Feeds;
+
+impl MigratorTrait for Feeds {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        chassis::db::migrations()
+    }
 }
 
 /// Telemetry for one test, and the lines it writes. Put to use with `dispatcher::set_default`: each test runs its client and its

@@ -67,9 +67,9 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Rank all customers and set the cut-offs of the tiers
+    /// Rank all customers and set the cut-offs of the tiers, in force from then on
     Rank {
-        /// Count purchases up to this day only
+        /// Count purchases up to this day only; the cut-offs that come of it are in force all the same
         #[arg(long, value_name = "DATE")]
         as_of: Option<String>,
         #[command(flatten)]
@@ -227,6 +227,9 @@ pub struct PurchasesArgs {
     /// What parts the columns: a character, 'tab' or 'blanks'; left out, found out
     #[arg(long, value_name = "D")]
     pub delimiter: Option<Delimiter>,
+    /// What stands before the cents: '.' or ','
+    #[arg(long, default_value_t = '.', value_name = "MARK", value_parser = decimal)]
+    pub decimal: char,
     /// The first line is data; columns are numbers
     #[arg(long)]
     pub no_header: bool,
@@ -325,6 +328,14 @@ pub async fn run() -> Result<()> {
         Command::Watch { feed, cursor, only_new, target } => {
             commands::watch(&target, feed, cursor.as_deref().unwrap_or_default(), only_new).await
         }
+    }
+}
+
+fn decimal(text: &str) -> std::result::Result<char, String> {
+    match text {
+        "." => Ok('.'),
+        "," => Ok(','),
+        _ => Err("must be '.' or ','".to_owned()),
     }
 }
 

@@ -59,12 +59,18 @@ impl From<Status> for Error {
                  --server URL"
                     .to_owned()
             }
+            Code::Unimplemented => {
+                "this server does not run the service that was asked; name the one that does with --server NAME=URL".to_owned()
+            }
             _ if broke_off(&status) => "the connection broke before the answer came; whether the call took effect is not known".to_owned(),
             _ => status.message().to_owned(),
         };
         let details = status.get_error_details();
         if let Some(bad) = details.bad_request() {
-            for violation in &bad.field_violations {
+            // Most often the message says it already.
+            for violation in
+                bad.field_violations.iter().filter(|violation| !status.message().contains(&violation.description))
+            {
                 text.push_str(&format!("\n  {}: {}", violation.field, violation.description));
             }
         }

@@ -5,7 +5,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{civil, tz::TimeZone};
 use proto::{common::v1::ErrorReason, profiles::v1 as profiles, routing::v1 as routing, scoring::v1 as scoring};
 
+use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+use uuid::Uuid;
 
 use crate::{
     cli::{PurchasesArgs, Target, shows_progress},
@@ -15,7 +17,7 @@ use crate::{
 
 mod complaint;
 mod watch;
-pub use complaint::{Complaint, complaint, show_complaint};
+pub use complaint::{Complaint, complaint, complaint_state, show_complaint};
 pub use watch::{Feed, watch};
 
 /// How long one wait for an operation may take; then its progress is shown and the next begins.
@@ -39,6 +41,7 @@ pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
         time_zone,
         currency: args.currency,
         delimiter: args.delimiter,
+        decimal: args.decimal,
         header: !args.no_header,
         system: args.system,
         source: args.source,
@@ -63,6 +66,7 @@ pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
                 "replaced": outcome.counts.replaced,
                 "unchanged": outcome.counts.unchanged,
                 "rejected": outcome.rejected,
+                "first_rejection": outcome.first_rejection,
                 "rounded": outcome.rounded,
                 "customers": outcome.customers,
                 "created": outcome.created,
@@ -71,9 +75,15 @@ pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
         );
     } else {
         view::line(describe(&outcome));
-        if outcome.rejected > 0 {
-            view::line(format!("The rejected rows stand, with line and reason, in {}", plan.rejects.display()));
+        if let Some(first) = &outcome.first_rejection {
+            view::line(format!(
+                "The first rejected: {first}\nAll stand, with line and reason, in {}",
+                plan.rejects.display()
+            ));
         }
+    }
+    if outcome.rows > 0 && outcome.rejected == outcome.rows {
+        return Err(Error::new("no row could be imported"));
     }
     Ok(())
 }
@@ -299,14 +309,8 @@ pub fn bar(share: f64) -> String {
 /// No such customer; a server that does not answer.
 pub async fn customer(target: &Target, id: &str) -> Result<()> {
     let client = target.client()?;
+    let customer_id = customer_id(&client, id).await?;
     let mut profiles = client.profiles();
-    let customer_id = match external(id) {
-        Some(identity) => {
-            let message = profiles::ResolveIdentityRequest { identity: Some(identity) };
-            profiles.resolve_identity(request(message)).await?.into_inner().customer.unwrap_or_default().customer_id
-        }
-        None => id.to_owned(),
-    };
     let message = profiles::GetCustomerRequest { customer_id, view: profiles::CustomerView::Full.into() };
     let reply = profiles.get_customer(request_within(message, Duration::from_secs(5))).await?.into_inner();
     if target.json {
@@ -314,6 +318,25 @@ pub async fn customer(target: &Target, id: &str) -> Result<()> {
     }
     show_customer(&reply);
     Ok(())
+}
+
+/// The id of a customer who was named by it, or as SYSTEM:ID.
+///
+/// # Errors
+/// A name that is neither; an identity that is not known.
+pub async fn customer_id(client: &Client, who: &str) -> Result<String> {
+    if let Some(identity) = external(who) {
+        let message = profiles::ResolveIdentityRequest { identity: Some(identity) };
+        let reply = client.profiles().resolve_identity(request(message)).await;
+        let reply = reply.map_err(|status| match status.code() {
+            Code::NotFound => Error::new(format!("{who}: nobody is known under this identity")),
+            _ => Error::from(status),
+        })?;
+        return Ok(reply.into_inner().customer.unwrap_or_default().customer_id);
+    }
+    Uuid::parse_str(who).map(|id| id.to_string()).map_err(|_| {
+        Error::new(format!("{who}: must be a customer's id (a UUID), or SYSTEM:ID of an external identity"))
+    })
 }
 
 /// SYSTEM:ID, where it is one.
@@ -370,12 +393,15 @@ fn score_table(score: &scoring::Score) -> String {
         rows.push(vec!["purchase occasions".to_owned(), view::count(summary.occasions)]);
         let (first, last) = (view::day(summary.first_day.as_ref()), view::day(summary.last_day.as_ref()));
         rows.push(vec!["first and last".to_owned(), format!("{first} to {last}")]);
-        rows.push(vec!["chance of still buying".to_owned(), view::percent(score.p_alive)]);
-        rows.push(vec!["expected occasions, 52 weeks".to_owned(), format!("{:.2}", score.expected_occasions)]);
-        rows.push(vec!["expected spend an occasion".to_owned(), view::money(score.expected_spend.as_ref())]);
         rows.push(vec!["realised value".to_owned(), view::money(score.realised_value.as_ref())]);
-        rows.push(vec!["expected value".to_owned(), view::money(score.expected_value.as_ref())]);
-        rows.push(vec!["lifetime value".to_owned(), view::money(score.lifetime_value.as_ref())]);
+        // Before the first fit there is no forecast, which is not the same as a forecast of nothing.
+        if !score.model_id.is_empty() {
+            rows.push(vec!["chance of still buying".to_owned(), view::percent(score.p_alive)]);
+            rows.push(vec!["expected occasions, 52 weeks".to_owned(), format!("{:.2}", score.expected_occasions)]);
+            rows.push(vec!["expected spend an occasion".to_owned(), view::money(score.expected_spend.as_ref())]);
+            rows.push(vec!["expected value".to_owned(), view::money(score.expected_value.as_ref())]);
+            rows.push(vec!["lifetime value".to_owned(), view::money(score.lifetime_value.as_ref())]);
+        }
     }
     view::table(&["score", ""], &[], rows)
 }
@@ -427,7 +453,12 @@ pub async fn decide(target: &Target, who: &str, purpose: &str, channel: Option<&
     } else if let Some(identity) = external(who) {
         point(routing::contact_point::Point::Identity(identity))
     } else {
-        routing::decide_request::Who::CustomerId(who.to_owned())
+        let known = Uuid::parse_str(who).map_err(|_| {
+            Error::new(format!(
+                "{who}: must be a customer's id (a UUID), SYSTEM:ID, a phone number (+…) or a mail address"
+            ))
+        })?;
+        routing::decide_request::Who::CustomerId(known.to_string())
     };
     let message = routing::DecideRequest {
         who: Some(who),

@@ -56,7 +56,7 @@ pub async fn run(config: Config, exit: bool) -> Result<()> {
         url.trim_start_matches("http://")
     ));
     view::line(format!(
-        "data folder: {} (delete it to begin anew); the services' clock reads 30 June 1998",
+        "data folder: {} (delete it to begin anew); the services' clock reads 30 June 1998, and only here: `serve` on it runs on today's",
         data_dir.display()
     ));
 
@@ -117,6 +117,7 @@ async fn load(client: &Client, data_dir: &Path) -> Result<()> {
         time_zone: jiff::tz::TimeZone::UTC,
         currency: "USD".to_owned(),
         delimiter: Some(import::Delimiter::Blanks),
+        decimal: '.',
         header: false,
         system: "cdnow".to_owned(),
         source: "cdnow".to_owned(),
@@ -272,8 +273,9 @@ fn side_by_side(pair: &[(&'static str, String); 2], columns: &[Vec<Vec<String>>]
 async fn complaints_of(client: &Client, pair: &[(&'static str, String); 2]) -> Result<()> {
     heading("The same complaint, from each of them");
     let mut rows = Vec::new();
+    let mut open = None;
     for (word, customer_id) in pair {
-        let complaint = until("complaints follows scoring", || async {
+        let filed = until("complaints follows scoring", || async {
             let message = complaints::FileComplaintRequest {
                 request_id: format!("demo-complaint-{customer_id}"),
                 complaint: Some(complaints::Complaint {
@@ -287,16 +289,27 @@ async fn complaints_of(client: &Client, pair: &[(&'static str, String); 2]) -> R
             Ok(client.complaints().file_complaint(request(message)).await?.into_inner().complaint)
         })
         .await?;
+        // A second run replays the first answer; since then somebody may have settled it.
+        let message = complaints::GetComplaintRequest { complaint_id: filed.complaint_id };
+        let now = client.complaints().get_complaint(request(message)).await?.into_inner();
+        let complaint = now.complaint.unwrap_or_default();
+        if complaint.state().is_open() {
+            open.get_or_insert((*word, customer_id));
+        }
         rows.push(vec![
             format!("{word} …{}", view::short(customer_id)),
             view::tier(complaint.tier),
             complaint.cause_id.clone(),
             view::duration(complaint.allowed.as_ref()),
+            commands::complaint_state(complaint.state),
             view::time(complaint.due_time.as_ref()),
         ]);
     }
-    view::line(view::table(&["customer", "tier", "cause", "business time allowed", "due"], &[3], rows));
-    let (word, customer_id) = &pair[0];
+    view::line(view::table(&["customer", "tier", "cause", "business time allowed", "state", "due"], &[3], rows));
+    let Some((word, customer_id)) = open else {
+        view::line("Both are settled by now, and selling is allowed again.");
+        return Ok(());
+    };
     let decision = until("routing follows complaints", || async {
         let decision = decide(client, customer_id).await?;
         Ok(decision.selling_paused.then_some(decision))
@@ -318,7 +331,7 @@ async fn invite(client: &Client, url: &str) -> Result<()> {
             "grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"with_evidence\":true}}' {address} clientele.scoring.v1.Scoring/GetScore"
         ),
         format!(
-            "grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"purpose\":\"CONTACT_PURPOSE_ORDER\"}}' {address} clientele.routing.v1.Routing/Decide"
+            "grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"arrival_channel_id\":\"phone\",\"purpose\":\"CONTACT_PURPOSE_ORDER\"}}' {address} clientele.routing.v1.Routing/Decide"
         ),
         format!(
             "grpcurl -plaintext -d '{{\"customer_id\":\"{important}\",\"view\":\"CUSTOMER_VIEW_FULL\"}}' {address} clientele.profiles.v1.Profiles/GetCustomer"

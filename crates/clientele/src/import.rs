@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -55,6 +56,8 @@ pub struct Plan {
     pub currency: String,
     /// What parts the columns; absent finds it out.
     pub delimiter: Option<Delimiter>,
+    /// What stands before the cents: a point or a comma.
+    pub decimal: char,
     /// False where the first line is data; columns are then numbers.
     pub header: bool,
     /// Name of the system that the customers' ids come from.
@@ -98,6 +101,8 @@ pub struct Outcome {
     pub counts: scoring::PurchaseCounts,
     /// Rows refused, here or by the service.
     pub rejected: u64,
+    /// Line and reason of the first of them.
+    pub first_rejection: Option<String>,
     /// Amounts with more digits than the currency has, rounded to the nearest minor unit.
     pub rounded: u64,
     /// Different customers.
@@ -120,6 +125,7 @@ pub async fn run(client: &Client, plan: &Plan, input: impl Read, size: Option<u6
         seen: HashMap::new(),
         rejects: Rejects::new(&plan.rejects)?,
         outcome: Outcome::default(),
+        reached: AtomicBool::new(false),
     };
     loop {
         let mut rows = Vec::with_capacity(BATCH);
@@ -128,7 +134,7 @@ pub async fn run(client: &Client, plan: &Plan, input: impl Read, size: Option<u6
             import.outcome.rows += 1;
             match import.parse(&reader.columns, &record) {
                 Ok(row) => rows.push(row),
-                Err(reason) => import.reject(record.line, &reason, &record.raw())?,
+                Err(reason) => import.reject(record.line, &reason, &record.fields)?,
             }
         }
         let last = rows.len() < BATCH && reader.done;
@@ -167,7 +173,7 @@ fn bar(size: Option<u64>, progress: bool) -> ProgressBar {
 /// A row that can be sent.
 struct Row {
     line: u64,
-    raw: String,
+    fields: Vec<String>,
     customer: String,
     purchase: scoring::Purchase,
 }
@@ -181,17 +187,23 @@ struct Import<'a> {
     seen: HashMap<u64, u32>,
     rejects: Rejects,
     outcome: Outcome,
+    /// Whether the server has answered before.
+    reached: AtomicBool,
 }
 
 impl Import<'_> {
     fn parse(&mut self, columns: &Columns, record: &Record) -> std::result::Result<Row, String> {
+        // One column too many is most often a number with an unquoted mark in it, and then every column behind it is the wrong one.
+        if columns.width.is_some_and(|width| record.fields.len() > width) {
+            return Err(format!("the row has {} columns, more than the header", record.fields.len()));
+        }
         let customer = record.get(columns.customer, &self.plan.customer)?;
         check_id(customer).map_err(|reason| format!("column {}: {reason}", self.plan.customer))?;
         let time_text = record.get(columns.time, &self.plan.time)?;
         let time = parse_time(time_text, self.plan.time_format.as_deref(), &self.plan.time_zone)
             .map_err(|reason| format!("column {}: {reason}", self.plan.time))?;
         let amount_text = record.get(columns.amount, &self.plan.amount)?;
-        let (minor_units, rounded) = parse_amount(amount_text, view::exponent(&self.plan.currency))
+        let (minor_units, rounded) = parse_amount(amount_text, self.plan.decimal, view::exponent(&self.plan.currency))
             .map_err(|reason| format!("column {}: {reason}", self.plan.amount))?;
         self.outcome.rounded += u64::from(rounded);
         let id = match columns.id {
@@ -216,7 +228,7 @@ impl Import<'_> {
             amount: Some(Money { currency_code: self.plan.currency.clone(), minor_units: minor_units.abs() }),
             kind: kind.into(),
         };
-        Ok(Row { line: record.line, raw: record.raw(), customer: customer.to_owned(), purchase })
+        Ok(Row { line: record.line, fields: record.fields.clone(), customer: customer.to_owned(), purchase })
     }
 
     /// The id itself when it comes first, and with its number when it comes again: the lines of one invoice, or two alike.
@@ -236,7 +248,7 @@ impl Import<'_> {
         }
         let message = scoring::RecordPurchasesRequest { purchases };
         let scoring = self.client.scoring();
-        let reply = patiently(|| {
+        let reply = patiently(&self.reached, || {
             let (mut scoring, message) = (scoring.clone(), message.clone());
             async move { scoring.record_purchases(request(message)).await }
         })
@@ -252,7 +264,7 @@ impl Import<'_> {
             let Some(row) = usize::try_from(rejection.index).ok().and_then(|index| rows.get(index)) else { continue };
             let reason = ErrorReason::try_from(rejection.reason).unwrap_or_default();
             let reason = format!("{}: {}", reason.as_str_name().trim_start_matches("ERROR_REASON_"), rejection.message);
-            self.reject(row.line, &reason, &row.raw)?;
+            self.reject(row.line, &reason, &row.fields)?;
         }
         Ok(())
     }
@@ -276,7 +288,7 @@ impl Import<'_> {
                 .collect();
             let message = profiles::EnsureCustomersRequest { items };
             let profiles = self.client.profiles();
-            let reply = patiently(|| {
+            let reply = patiently(&self.reached, || {
                 let (mut profiles, message) = (profiles.clone(), message.clone());
                 async move { profiles.ensure_customers(request(message)).await }
             })
@@ -292,21 +304,28 @@ impl Import<'_> {
         Ok(())
     }
 
-    fn reject(&mut self, line: u64, reason: &str, raw: &str) -> Result<()> {
+    fn reject(&mut self, line: u64, reason: &str, fields: &[String]) -> Result<()> {
         self.outcome.rejected += 1;
-        self.rejects.write(line, reason, raw)
+        self.outcome.first_rejection.get_or_insert_with(|| format!("line {line}: {reason}"));
+        self.rejects.write(line, reason, fields)
     }
 }
 
 /// Sends again while the server is away, restarting or overloaded: every call of an import may be sent twice.
-async fn patiently<T, F>(call: impl Fn() -> F) -> Result<T>
+///
+/// A server that never answered is not away: it is somewhere else, and that is said at once.
+async fn patiently<T, F>(reached: &AtomicBool, call: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = std::result::Result<tonic::Response<T>, Status>>,
 {
     let mut waited = Duration::ZERO;
     loop {
         match call().await {
-            Ok(reply) => return Ok(reply.into_inner()),
+            Ok(reply) => {
+                reached.store(true, Ordering::Relaxed);
+                return Ok(reply.into_inner());
+            }
+            Err(status) if !reached.load(Ordering::Relaxed) => return Err(status.into()),
             Err(status) if is_passing(&status) && waited < PATIENCE => {
                 tokio::time::sleep(PAUSE).await;
                 waited += PAUSE;
@@ -326,6 +345,7 @@ fn check_id(id: &str) -> std::result::Result<(), String> {
     match id.chars().count() {
         0 => Err("is empty".to_owned()),
         // The number that tells lines of one id apart must fit, too.
+        _ if id.contains(char::REPLACEMENT_CHARACTER) => Err("is not UTF-8; convert the file first".to_owned()),
         1..=MAX_ID_CHARS if !id.chars().any(char::is_control) => Ok(()),
         1..=MAX_ID_CHARS => Err("has line breaks or control characters".to_owned()),
         count => Err(format!("has {count} characters; at most {MAX_ID_CHARS} are allowed")),
@@ -350,7 +370,7 @@ fn parse_time(text: &str, format: Option<&str>, zone: &TimeZone) -> std::result:
         if let Ok(time) = parts.to_timestamp() {
             return Ok(time);
         }
-        if let Ok(datetime) = parts.to_datetime() {
+        if let (Some(_), Ok(datetime)) = (parts.hour(), parts.to_datetime()) {
             return zoned(datetime);
         }
         let date = parts.to_date().map_err(|_| format!("the format {format} gives no day"))?;
@@ -373,13 +393,14 @@ fn parse_time(text: &str, format: Option<&str>, zone: &TimeZone) -> std::result:
 }
 
 /// Reads a decimal number of major units exactly, without floats; true where digits beyond the minor unit were rounded (half away from zero).
-fn parse_amount(text: &str, exponent: u32) -> std::result::Result<(i64, bool), String> {
-    let wrong = || "is not an amount such as 29.33".to_owned();
+fn parse_amount(text: &str, decimal: char, exponent: u32) -> std::result::Result<(i64, bool), String> {
+    let wrong =
+        || format!("is not an amount such as 29{decimal}33, without marks between thousands (--decimal , for 29,33)");
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let (whole, fraction) = digits.split_once(decimal).unwrap_or((digits, ""));
     let all_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     if (whole.is_empty() && fraction.is_empty()) || !all_digits(whole) || !all_digits(fraction) {
         return Err(wrong());
@@ -402,6 +423,8 @@ struct Columns {
     time: usize,
     amount: usize,
     id: Option<usize>,
+    /// Columns of the header, where there is one.
+    width: Option<usize>,
 }
 
 impl Columns {
@@ -429,6 +452,7 @@ impl Columns {
             time: find("--time", &plan.time)?,
             amount: find("--amount", &plan.amount)?,
             id: plan.id.as_deref().map(|id| find("--id", id)).transpose()?,
+            width: header.map(<[String]>::len),
         })
     }
 }
@@ -445,10 +469,6 @@ impl Record {
             .get(index)
             .map(|field| field.trim())
             .ok_or_else(|| format!("column {name}: the row has only {}", self.fields.len()))
-    }
-
-    fn raw(&self) -> String {
-        self.fields.join(" | ")
     }
 }
 
@@ -481,7 +501,7 @@ impl<R: Read> Records<R> {
             }
             Delimiter::Blanks => Source::Blanks(BufReader::new(whole)),
         };
-        let columns = Columns { customer: 0, time: 0, amount: 0, id: None };
+        let columns = Columns { customer: 0, time: 0, amount: 0, id: None, width: None };
         let mut records = Self { source, columns, line: 0, done: false };
         let header = if plan.header {
             let Some(record) = records.next()? else { return Err(Error::new("the file is empty")) };
@@ -560,17 +580,23 @@ impl Rejects {
         }
     }
 
-    fn write(&mut self, line: u64, reason: &str, raw: &str) -> Result<()> {
+    fn write(&mut self, line: u64, reason: &str, fields: &[String]) -> Result<()> {
         let failed = |path: &Path, error: &dyn std::fmt::Display| {
             Error::new(format!("cannot write {}: {error}", path.display()))
         };
         if self.file.is_none() {
-            let mut file = csv::Writer::from_path(&self.path).map_err(|error| failed(&self.path, &error))?;
-            file.write_record(["line", "reason", "row"]).map_err(|error| failed(&self.path, &error))?;
+            // As many columns behind the first two as the row has.
+            let mut file = csv::WriterBuilder::new()
+                .flexible(true)
+                .from_path(&self.path)
+                .map_err(|error| failed(&self.path, &error))?;
+            file.write_record(["line", "reason", "the row's columns"]).map_err(|error| failed(&self.path, &error))?;
             self.file = Some(file);
         }
         if let Some(file) = &mut self.file {
-            file.write_record([&line.to_string(), reason, raw]).map_err(|error| failed(&self.path, &error))?;
+            let line = line.to_string();
+            let columns = [line.as_str(), reason].into_iter().chain(fields.iter().map(String::as_str));
+            file.write_record(columns).map_err(|error| failed(&self.path, &error))?;
         }
         Ok(())
     }
@@ -589,15 +615,16 @@ mod tests {
 
     #[test]
     fn amounts_are_read_exactly() {
-        assert_eq!(parse_amount("29.33", 2), Ok((2_933, false)));
-        assert_eq!(parse_amount("-5", 2), Ok((-500, false)));
-        assert_eq!(parse_amount(".5", 2), Ok((50, false)));
-        assert_eq!(parse_amount("1.005", 2), Ok((101, true)));
-        assert_eq!(parse_amount("1.004", 2), Ok((100, true)));
-        assert_eq!(parse_amount("1.500", 2), Ok((150, false)));
-        assert_eq!(parse_amount("100", 0), Ok((100, false)));
+        assert_eq!(parse_amount("29.33", '.', 2), Ok((2_933, false)));
+        assert_eq!(parse_amount("-5", '.', 2), Ok((-500, false)));
+        assert_eq!(parse_amount(".5", '.', 2), Ok((50, false)));
+        assert_eq!(parse_amount("1.005", '.', 2), Ok((101, true)));
+        assert_eq!(parse_amount("1.004", '.', 2), Ok((100, true)));
+        assert_eq!(parse_amount("1.500", '.', 2), Ok((150, false)));
+        assert_eq!(parse_amount("100", '.', 0), Ok((100, false)));
+        assert_eq!(parse_amount("29,33", ',', 2), Ok((2_933, false)));
         for bad in ["", "-", ".", "1e5", "1,000.00", "abc", "--1", "99999999999999999999", "NaN"] {
-            assert!(parse_amount(bad, 2).is_err(), "{bad}");
+            assert!(parse_amount(bad, '.', 2).is_err(), "{bad}");
         }
     }
 

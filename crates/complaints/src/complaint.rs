@@ -22,8 +22,6 @@ use crate::{Config, calendar::Calendar};
 pub const SWEEP: &str = "sweep";
 /// Who stands in the history for a change of tier.
 pub const SCORING: &str = "scoring";
-/// The states that count as open: what pauses selling.
-pub const OPEN: [State; 4] = [State::Filed, State::Open, State::Waiting, State::Reopened];
 
 /// Business hours allowed, by tier and severity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -407,7 +405,7 @@ impl Complaint {
     /// The customer's tier is another one now: what has run stays, what is allowed changes. Nothing for a case that is answered, or one
     /// that has this tier already.
     pub fn follow_tier(mut self, present: &Present<'_>) -> Option<(Self, Step)> {
-        if self.tier == present.tier || !OPEN.contains(&self.state) {
+        if self.tier == present.tier || !self.state.is_open() {
             return None;
         }
         self.settle(present.now);

@@ -1,5 +1,5 @@
 //! What is kept of scoring: each customer's tier. A tier that changes changes what is allowed in the customer's open cases, in the same transaction.
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use chassis::{
     Context, Db, Result, Tx,
@@ -12,12 +12,11 @@ use proto::{
         ScoreChange, WatchScoresRequest, WatchScoresResponse, scoring_client::ScoringClient, watch_scores_response,
     },
 };
-use uuid::Uuid;
 
 use crate::{
     api,
     complaint::{Present, Rules},
-    store::{self, Standing},
+    store,
 };
 
 /// Starts to follow scoring.
@@ -56,25 +55,14 @@ fn entry(message: WatchScoresResponse) -> Entry<ScoreChange> {
 }
 
 async fn apply(tx: &Tx<'_>, changes: &[Change<ScoreChange>], rules: &Rules) -> Result<()> {
-    // By id, which is also the order of locking; of several changes of one customer the newest counts.
-    let mut news = BTreeMap::<Uuid, Standing>::new();
-    for change in changes {
-        let Some(standing) = &change.message.standing else { continue };
-        let Ok(id) = Uuid::parse_str(&standing.customer_id) else {
-            // One malformed change must not hold up all the others for ever.
-            tracing::warn!(sequence = change.sequence, "change of a score without a customer's id; passed over");
-            continue;
-        };
-        let next = Standing { tier: standing.tier(), revision: standing.revision };
-        let known = news.entry(id).or_insert(next);
-        if known.revision < next.revision {
-            *known = next;
-        }
-    }
-    let changed = store::put_standings(tx, &news).await?;
+    let news = feed::newest(changes, |change| {
+        let standing = change.standing.as_ref()?;
+        Some((standing.customer_id.as_str(), standing.revision, standing.tier()))
+    });
+    let changed = store::put_tiers(tx, &news).await?;
     for complaint in store::lock_open_of(tx, &changed).await? {
-        let Some(standing) = news.get(&complaint.customer_id) else { continue };
-        let present = Present { now: tx.clock().now(), tier: standing.tier, rules };
+        let Some(news) = news.get(&complaint.customer_id) else { continue };
+        let present = Present { now: tx.clock().now(), tier: news.item, rules };
         if let Some((complaint, step)) = complaint.follow_tier(&present) {
             api::save(tx, &complaint, &step, rules).await?;
         }

@@ -8,6 +8,7 @@ use chassis::{
     Error, Result, Tx,
     clock::{at_micros, micros},
     db::sql,
+    feed::Newest,
 };
 use jiff::{SignedDuration, Timestamp};
 use proto::{
@@ -21,7 +22,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use crate::complaint::{Clock, Complaint, OPEN, Step, Swept};
+use crate::complaint::{Clock, Complaint, Step, Swept};
 
 /// Stands for "never" in the columns of due and sweep times, so that those come last in every order and before no moment.
 const NEVER: i64 = i64::MAX;
@@ -189,7 +190,7 @@ async fn insert_step(tx: &Tx<'_>, step: &Step) -> Result<()> {
 }
 
 fn open() -> sea_orm::sea_query::SimpleExpr {
-    complaint::Column::State.is_in(OPEN.map(i32::from))
+    complaint::Column::State.is_in(ComplaintState::ALL_OPEN.map(i32::from))
 }
 
 /// Complaints of a customer that are open. Right only under the lock of the customer's row.
@@ -329,7 +330,7 @@ pub(crate) async fn snapshot(
         .await?;
     let complaints = rows.into_iter().map(Complaint::try_from).collect::<Result<Vec<_>>>()?;
     let mut counts = BTreeMap::<Uuid, i32>::new();
-    for complaint in complaints.iter().filter(|complaint| OPEN.contains(&complaint.state)) {
+    for complaint in complaints.iter().filter(|complaint| complaint.state.is_open()) {
         *counts.entry(complaint.customer_id).or_default() += 1;
     }
     let count = |complaint: &Complaint| counts.get(&complaint.customer_id).copied().unwrap_or(0);
@@ -342,30 +343,32 @@ pub(crate) async fn snapshot(
         .collect())
 }
 
-/// News of a customer's tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) tier: Tier,
-    pub(crate) revision: i64,
-}
-
-/// Writes what is newer than what is kept, locking the customers' rows in the order of their ids; the customers whose row changed.
-pub(crate) async fn put_standings(tx: &Tx<'_>, news: &BTreeMap<Uuid, Standing>) -> Result<Vec<Uuid>> {
+/// Writes what is newer than what is kept, and what a snapshot says whatever is kept, locking the customers' rows in the order of their ids;
+/// the customers whose row changed.
+pub(crate) async fn put_tiers(tx: &Tx<'_>, news: &BTreeMap<Uuid, Newest<Tier>>) -> Result<Vec<Uuid>> {
     let rows: Vec<_> = news.iter().collect();
     let mut written = Vec::new();
-    for chunk in rows.chunks(CUSTOMERS_PER_STATEMENT) {
+    // In runs, not in two passes: the order of locking stays. Only the one batch in which a snapshot ends has both kinds.
+    let runs = rows.chunk_by(|(_, one), (_, next)| one.authoritative == next.authoritative);
+    for chunk in runs.flat_map(|run| run.chunks(CUSTOMERS_PER_STATEMENT)) {
         let mut text = "INSERT INTO customer (customer_id, tier, revision) VALUES ".to_owned();
         let mut values: Vec<Value> = Vec::with_capacity(chunk.len() * 3);
-        for (index, (id, standing)) in chunk.iter().enumerate() {
+        for (index, (id, newest)) in chunk.iter().enumerate() {
             let base = index * 3;
             let comma = if index == 0 { "" } else { "," };
             text.push_str(&format!("{comma}(${},${},${})", base + 1, base + 2, base + 3));
-            values.extend([(**id).into(), i32::from(standing.tier).into(), standing.revision.into()]);
+            values.extend([(**id).into(), i32::from(newest.item).into(), newest.revision.into()]);
         }
         text.push_str(
-            " ON CONFLICT (customer_id) DO UPDATE SET tier = excluded.tier, revision = excluded.revision \
-             WHERE customer.revision < excluded.revision RETURNING customer_id",
+            " ON CONFLICT (customer_id) DO UPDATE SET tier = excluded.tier, revision = excluded.revision WHERE ",
         );
+        text.push_str(match chunk.first() {
+            Some((_, newest)) if newest.authoritative => {
+                "customer.revision <> excluded.revision OR customer.tier <> excluded.tier"
+            }
+            _ => "customer.revision < excluded.revision",
+        });
+        text.push_str(" RETURNING customer_id");
         for row in tx.query_all_raw(sql(&**tx, text, values)).await? {
             written.push(Uuid::try_get(&row, "", "customer_id").map_err(DbErr::from)?);
         }

@@ -53,9 +53,12 @@ impl Customer {
         Ok(self)
     }
 
-    /// Takes over a standing, unless it is older news or says nothing new; whether it did.
-    pub(crate) fn follow_standing(&mut self, standing: &Standing, now: Timestamp) -> bool {
-        if self.standing.as_ref().is_some_and(|known| standing.revision <= known.revision) {
+    /// Takes over a standing, unless it says nothing new or is older news that is not `authoritative`; whether it did.
+    pub(crate) fn follow_standing(&mut self, standing: &Standing, authoritative: bool, now: Timestamp) -> bool {
+        let is_news = |known: &Standing| {
+            if authoritative { standing != known } else { standing.revision > known.revision }
+        };
+        if !self.standing.as_ref().is_none_or(is_news) {
             return false;
         }
         self.standing = Some(standing.clone());
@@ -123,7 +126,7 @@ mod tests {
     fn news_of_a_peer_raises_the_revision_and_leaves_the_etag() {
         let mut customer = customer();
         let etag = customer.etag();
-        assert!(customer.follow_standing(&standing(1), noon()));
+        assert!(customer.follow_standing(&standing(1), false, noon()));
         assert!(customer.follow_open_complaints(2, noon()));
         assert_eq!((customer.revision, customer.etag()), (3, etag));
     }
@@ -131,12 +134,23 @@ mod tests {
     #[test]
     fn older_news_is_ignored() {
         let mut customer = customer();
-        assert!(customer.follow_standing(&standing(5), noon()));
+        assert!(customer.follow_standing(&standing(5), false, noon()));
         let before = customer.clone();
-        assert!(!customer.follow_standing(&standing(5), noon()));
-        assert!(!customer.follow_standing(&standing(4), noon()));
+        assert!(!customer.follow_standing(&standing(5), false, noon()));
+        assert!(!customer.follow_standing(&standing(4), false, noon()));
         assert!(!customer.follow_open_complaints(0, noon()));
         assert_eq!(customer, before);
+    }
+
+    #[test]
+    fn an_authoritative_standing_replaces_any_other_and_says_nothing_twice() {
+        let mut customer = customer();
+        assert!(customer.follow_standing(&standing(5), false, noon()));
+        assert!(customer.follow_standing(&standing(4), true, noon()));
+        assert!(!customer.follow_standing(&standing(4), true, noon()));
+        // The same count of another history.
+        assert!(customer.follow_standing(&Standing { tier: 2, ..standing(4) }, true, noon()));
+        assert_eq!(customer.revision, 4);
     }
 
     #[test]

@@ -3,17 +3,14 @@
 //! News of a customer who is not here is dropped. It can only be about an id that was never given out: ids are made here and leave this service after
 //! their commit, so whoever speaks of one speaks later. (A database restored from a copy has lost customers for good; asked again, their
 //! identities get new ids.)
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chassis::{
     Context, Db, Result, Tx,
     db::BoxFuture,
-    feed::{self, Change},
+    feed::{self, Change, Newest, Turn},
 };
-use proto::{
-    complaints::v1::{ComplaintChange, ComplaintState},
-    scoring::v1::{ScoreChange, Standing},
-};
+use proto::{complaints::v1::ComplaintChange, scoring::v1::ScoreChange};
 use uuid::Uuid;
 
 use crate::{
@@ -28,24 +25,20 @@ use crate::{
 /// `Peer` where one of them is not configured.
 pub(crate) fn spawn(context: &Context, db: &Db) -> Result<()> {
     feed::spawn_follow::<feed::Scores, _, _>(context, db, apply_standings)?;
-    feed::spawn_follow::<feed::Complaints, _, _>(context, db, apply_complaints)
+    feed::spawn_follow_whole::<feed::Complaints, _, _>(context, db, apply_complaints, drop_lost_complaints)
 }
 
 /// Puts the newest standing of each customer onto the record.
 pub(crate) fn apply_standings<'c>(tx: &'c Tx<'_>, changes: &'c [Change<ScoreChange>]) -> BoxFuture<'c, Result<()>> {
     Box::pin(async move {
-        let mut newest: HashMap<Uuid, &Standing> = HashMap::with_capacity(changes.len());
-        for standing in changes.iter().filter_map(|change| change.message.standing.as_ref()) {
-            let Some(id) = peer_id("scoring", &standing.customer_id) else { continue };
-            let known = newest.entry(id).or_insert(standing);
-            if standing.revision > known.revision {
-                *known = standing;
-            }
-        }
+        let news = feed::newest(changes, |change| {
+            let standing = change.standing.as_ref()?;
+            Some((standing.customer_id.as_str(), standing.revision, standing))
+        });
         let now = tx.clock().now();
-        let mut customers = store::find_many_for_update(tx, newest.keys().copied().collect()).await?;
+        let mut customers = store::find_many_for_update(tx, news.keys().copied().collect()).await?;
         customers.retain_mut(|customer| {
-            newest.get(&customer.id).is_some_and(|standing| customer.follow_standing(standing, now))
+            news.get(&customer.id).is_some_and(|news| customer.follow_standing(news.item, news.authoritative, now))
         });
         save(tx, &customers).await
     })
@@ -60,30 +53,51 @@ pub(crate) fn apply_complaints<'c>(
     changes: &'c [Change<ComplaintChange>],
 ) -> BoxFuture<'c, Result<()>> {
     Box::pin(async move {
-        let mut newest: HashMap<Uuid, Complaint> = HashMap::with_capacity(changes.len());
-        for complaint in changes.iter().filter_map(|change| change.message.complaint.as_ref()) {
-            let ids = (peer_id("complaints", &complaint.complaint_id), peer_id("complaints", &complaint.customer_id));
-            let (Some(id), Some(customer_id)) = ids else { continue };
-            let open = !matches!(complaint.state(), ComplaintState::Resolved | ComplaintState::Closed);
-            let complaint = Complaint { id, customer_id, revision: complaint.revision, open };
-            let known = newest.entry(id).or_insert(complaint);
-            if complaint.revision > known.revision {
-                *known = complaint;
+        let news = feed::newest(changes, |change| {
+            let complaint = change.complaint.as_ref()?;
+            let customer_id = peer_id("complaints", &complaint.customer_id)?;
+            Some((complaint.complaint_id.as_str(), complaint.revision, (customer_id, complaint.state().is_open())))
+        });
+        // The lock first: who counts under it counts what all others have written.
+        let ids = news.values().map(|news| news.item.0).collect();
+        let customers = store::find_many_for_update(tx, ids).await?;
+        let here: HashSet<Uuid> = customers.iter().map(|customer| customer.id).collect();
+        let (mut authoritative, mut newer_only) = (Vec::new(), Vec::new());
+        for (id, Newest { item: (customer_id, open), revision, authoritative: replaces }) in news {
+            if here.contains(&customer_id) {
+                let into = if replaces { &mut authoritative } else { &mut newer_only };
+                into.push(Complaint { id, customer_id, revision, open });
             }
         }
-        let now = tx.clock().now();
-        let ids = newest.values().map(|complaint| complaint.customer_id).collect();
-        // The lock first: who counts under it counts what all others have written.
-        let mut customers = store::find_many_for_update(tx, ids).await?;
-        let here: HashSet<Uuid> = customers.iter().map(|customer| customer.id).collect();
-        let complaints: Vec<_> =
-            newest.into_values().filter(|complaint| here.contains(&complaint.customer_id)).collect();
-        store::upsert_complaints(tx, &complaints).await?;
-        let open = store::count_open_complaints(tx, &customers).await?;
-        customers
-            .retain_mut(|customer| customer.follow_open_complaints(open.get(&customer.id).copied().unwrap_or(0), now));
-        save(tx, &customers).await
+        store::upsert_complaints(tx, &authoritative, true).await?;
+        store::upsert_complaints(tx, &newer_only, false).await?;
+        count_open(tx, customers).await
     })
+}
+
+/// Drops the complaints that a whole snapshot did not name: those that its service lost would pause selling for ever.
+pub(crate) fn drop_lost_complaints<'c>(tx: &'c Tx<'_>, turn: Turn) -> BoxFuture<'c, Result<()>> {
+    Box::pin(async move {
+        match turn {
+            Turn::Begins => store::doubt_complaints(tx).await,
+            Turn::Complete => {
+                while let Some(ids) = store::find_doubted(tx).await? {
+                    let customers = store::find_many_for_update(tx, ids.clone()).await?;
+                    store::delete_doubted(tx, ids).await?;
+                    count_open(tx, customers).await?;
+                }
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Puts the number of open complaints onto the records of these customers, who are locked.
+async fn count_open(tx: &Tx<'_>, mut customers: Vec<Customer>) -> Result<()> {
+    let now = tx.clock().now();
+    let open = store::count_open_complaints(tx, &customers).await?;
+    customers.retain_mut(|customer| customer.follow_open_complaints(open.get(&customer.id).copied().unwrap_or(0), now));
+    save(tx, &customers).await
 }
 
 async fn save(tx: &Tx<'_>, customers: &[Customer]) -> Result<()> {

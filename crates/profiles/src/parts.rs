@@ -81,9 +81,8 @@ async fn score(peers: &Peers, customer_id: Uuid, patience: Duration) -> Result<O
 
 async fn complaints(peers: &Peers, customer_id: Uuid, patience: Duration) -> Result<Vec<ComplaintSummary>, Status> {
     let mut client = ComplaintsClient::new(peers.channel("complaints").map_err(Status::from)?);
-    let open = [ComplaintState::Filed, ComplaintState::Open, ComplaintState::Waiting, ComplaintState::Reopened];
     let mut request = Request::new(ListComplaintsRequest {
-        states: open.map(i32::from).to_vec(),
+        states: ComplaintState::ALL_OPEN.map(i32::from).to_vec(),
         customer_id: customer_id.to_string(),
         page_size: MAX_COMPLAINTS,
         ..Default::default()

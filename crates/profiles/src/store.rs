@@ -74,6 +74,8 @@ pub(crate) mod identity {
 
 /// Pairs in one statement, at two parameters each: far below SQLite's 32,766.
 const PAIRS_PER_STATEMENT: usize = 5_000;
+/// Customers whose lost complaints are dropped at a time: as many as a batch of changes brings.
+const DOUBTED: i64 = 512;
 /// Any number, the same for all replicas of this service.
 const IDENTITY_LOCK: i64 = 0x69_6465_6e74;
 
@@ -296,21 +298,44 @@ pub(crate) struct Complaint {
     pub(crate) open: bool,
 }
 
-/// Keeps the newest of each complaint. No id may come twice in one call.
-pub(crate) async fn upsert_complaints(tx: &Tx<'_>, complaints: &[Complaint]) -> Result<()> {
+/// Keeps complaints; unless they are `authoritative`, only those that are newer than what is kept. No id may come twice in one call.
+pub(crate) async fn upsert_complaints(tx: &Tx<'_>, complaints: &[Complaint], authoritative: bool) -> Result<()> {
     if complaints.is_empty() {
         return Ok(());
     }
     let text = format!(
         "INSERT INTO complaint (complaint_id, customer_id, revision, open) VALUES {} ON CONFLICT (complaint_id) DO UPDATE SET \
-         customer_id = excluded.customer_id, revision = excluded.revision, open = excluded.open \
-         WHERE complaint.revision < excluded.revision",
-        rows(complaints.len(), 4)
+         customer_id = excluded.customer_id, revision = excluded.revision, open = excluded.open{}",
+        rows(complaints.len(), 4),
+        if authoritative { "" } else { " WHERE complaint.revision < excluded.revision" }
     );
     let values = complaints.iter().flat_map(|complaint| -> [Value; 4] {
         [complaint.id.into(), complaint.customer_id.into(), complaint.revision.into(), complaint.open.into()]
     });
     tx.execute_raw(sql(&**tx, text, values)).await?;
+    Ok(())
+}
+
+/// Marks all complaints as not named by a snapshot yet: their revision turns negative, and positive again by whatever comes of them.
+pub(crate) async fn doubt_complaints(tx: &Tx<'_>) -> Result<()> {
+    tx.execute_unprepared("UPDATE complaint SET revision = -revision WHERE revision > 0").await?;
+    Ok(())
+}
+
+/// Customers of complaints that are still marked, some hundreds at a time; `None` where there are no more.
+pub(crate) async fn find_doubted(tx: &Tx<'_>) -> Result<Option<HashSet<Uuid>>> {
+    let text = "SELECT DISTINCT customer_id FROM complaint WHERE revision < 0 LIMIT $1";
+    let rows = tx.query_all_raw(sql(&**tx, text, [DOUBTED.into()])).await?;
+    let ids = rows.iter().map(|row| Uuid::try_get(row, "", "customer_id").map_err(sea_orm::DbErr::from));
+    let ids = ids.collect::<std::result::Result<HashSet<_>, _>>()?;
+    Ok((!ids.is_empty()).then_some(ids))
+}
+
+/// Deletes the marked complaints of these customers.
+pub(crate) async fn delete_doubted(tx: &Tx<'_>, customers: HashSet<Uuid>) -> Result<()> {
+    let wanted: Vec<String> = (1..=customers.len()).map(|index| format!("${index}")).collect();
+    let text = format!("DELETE FROM complaint WHERE revision < 0 AND customer_id IN ({})", wanted.join(","));
+    tx.execute_raw(sql(&**tx, text, customers.into_iter().map(Value::from))).await?;
     Ok(())
 }
 

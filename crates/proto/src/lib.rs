@@ -38,3 +38,40 @@ pub mod complaints {
         tonic::include_proto!("clientele.complaints.v1");
     }
 }
+
+impl complaints::v1::ComplaintState {
+    /// The states of an open complaint, where a list of them is needed.
+    pub const ALL_OPEN: [Self; 4] = [Self::Filed, Self::Open, Self::Waiting, Self::Reopened];
+
+    /// Whether a complaint in this state is still to be solved. One in a state that is not known counts as open, so that nobody sells to an
+    /// unhappy customer.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Filed | Self::Open | Self::Waiting | Self::Reopened | Self::Unspecified => true,
+            Self::Resolved | Self::Closed => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::complaints::v1::{Complaint, ComplaintState as State};
+
+    #[test]
+    fn a_complaint_is_open_unless_it_is_known_to_be_answered() {
+        let answered = [State::Resolved, State::Closed];
+        for number in (0..=7).chain([99]) {
+            // The last two are such as a newer service may send.
+            let state = Complaint { state: number, ..Default::default() }.state();
+            assert_eq!(state.is_open(), !answered.contains(&state), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn the_list_of_open_states_names_all_that_a_complaint_can_be_in() {
+        let open: Vec<_> =
+            (1..=6).filter_map(|number| State::try_from(number).ok()).filter(|state| state.is_open()).collect();
+        assert_eq!(open.len(), State::ALL_OPEN.len());
+        assert!(State::ALL_OPEN.iter().all(|state| open.contains(state)));
+    }
+}

@@ -3,6 +3,7 @@ use chassis::{
     Context, Db, Error, Result,
     clock::to_proto,
     parse::{Check, duration_to_proto},
+    telemetry,
 };
 use futures::stream::BoxStream;
 use proto::routing::v1::{self as pb, decide_request::Who, routing_server::Routing};
@@ -52,7 +53,9 @@ impl Api {
         let purpose = check.known_or_default("purpose", request.purpose);
         check.done()?;
 
-        let known = who.and_then(|(id, shared)| Some((id, Caller { shared, ..self.view.caller(id)? })));
+        // The link leads from the decision to the purchase, or whatever else moved the customer to where they stand.
+        let known =
+            who.and_then(|(id, shared)| Some((id, Caller { shared, ..self.view.caller(id, telemetry::link)? })));
         let case = Case { caller: known.map_or_else(Caller::default, |(_, caller)| caller), arrival, purpose };
         let decision = decide(&current.setup, &current.moment, &self.config.weights, self.config.lift, &case)?;
         let customer_id = known.map(|(id, _)| id.to_string()).unwrap_or_default();

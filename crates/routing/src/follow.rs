@@ -13,7 +13,10 @@ pub(crate) fn spawn(context: &Context, db: &Db, key: &Key) -> Result<()> {
         let key = key.clone();
         Box::pin(async move { store::apply_customers(tx, &key, changes).await })
     })?;
-    feed::spawn_follow::<feed::Complaints, Error, _>(context, db, |tx, changes| {
-        Box::pin(store::apply_complaints(tx, changes))
-    })
+    feed::spawn_follow_whole::<feed::Complaints, Error, _>(
+        context,
+        db,
+        |tx, changes| Box::pin(store::apply_complaints(tx, changes)),
+        |tx, turn| Box::pin(store::drop_lost_complaints(tx, turn)),
+    )
 }

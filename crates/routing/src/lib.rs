@@ -109,7 +109,7 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
             check.done()?;
             let zone = TimeZone::get(&config.time_zone).map_err(|error| Error::Internal(error.to_string()))?;
             let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
-            store::seed_if_empty(&db, &config.currency).await?;
+            store::seed_or_check(&db, &config.currency).await?;
             let key = store::point_key(&db).await?;
             context.spawn_housekeeping(&db);
             let view = view::View::start(&context, &db, zone).await?;

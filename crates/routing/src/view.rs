@@ -120,6 +120,8 @@ impl Standing {
 #[derive(Clone, Debug, Default)]
 struct Customer {
     standing: Option<Standing>,
+    /// The `traceparent` of the change that brought the standing. It is kept in no table: what a snapshot tells has none.
+    cause: Option<Arc<str>>,
     open_complaints: u32,
     points: Box<[Point]>,
 }
@@ -182,7 +184,7 @@ impl View {
             snapshot: store::view_snapshot,
             shutdown: context.shutdown.clone(),
         };
-        let reading = Reading { view: view.clone(), cursor: String::new(), seen: None };
+        let reading = Reading::of(view.clone());
         let mut keeper = Keeper { reading, context: context.clone(), source };
         let mut changes = keeper.open().await?;
         while keeper.reading.seen.is_some() {
@@ -219,10 +221,14 @@ impl View {
         Some((*owners.first()?, owners.len() > 1))
     }
 
-    /// What is known of a customer.
-    pub fn caller(&self, customer_id: Uuid) -> Option<Caller> {
+    /// What is known of a customer. `cause` is told the `traceparent` of the change that brought the standing, if there is one; lent rather than
+    /// given, so that nobody counts who holds it.
+    pub fn caller(&self, customer_id: Uuid, cause: impl FnOnce(&str)) -> Option<Caller> {
         let customers = self.0.customers.pin();
         let customer = customers.get(&customer_id)?;
+        if let Some(traceparent) = &customer.cause {
+            cause(traceparent);
+        }
         Some(Caller {
             known: true,
             shared: false,
@@ -247,12 +253,15 @@ impl View {
         self.0.current.store(Arc::new(Current { setup, moment }));
     }
 
-    fn set_customer(&self, id: Uuid, message: CustomerMessage) {
+    fn set_customer(&self, id: Uuid, message: CustomerMessage, cause: Option<Arc<str>>) {
         let customers = self.0.customers.pin();
         let before = customers.get(&id).cloned().unwrap_or_default();
         let mut customer = if message.whole { Customer::default() } else { before.clone() };
-        if let Some(standing) = &message.standing {
-            customer.standing = Some(standing.into());
+        if let Some(standing) = message.standing.as_ref().map(Standing::from) {
+            // A snapshot that is read again tells no causes, but it is still the same standing.
+            let still = before.cause.clone().filter(|_| before.standing == Some(standing));
+            customer.cause = cause.or(still);
+            customer.standing = Some(standing);
         }
         if let Some(points) = message.points {
             customer.points = point::from_bytes(&points).into();
@@ -363,9 +372,23 @@ struct Reading {
     cursor: String,
     /// While a snapshot is being read: the customers in it. All others are gone after it.
     seen: Option<HashSet<Uuid>>,
+    /// What caused the change read last.
+    cause: Option<Arc<str>>,
 }
 
 impl Reading {
+    fn of(view: View) -> Self {
+        Self { view, cursor: String::new(), seen: None, cause: None }
+    }
+
+    /// Shared with the change before where it has the same cause: a single call may move thousands of customers.
+    fn cause(&mut self, traceparent: &str) -> Option<Arc<str>> {
+        if self.cause.as_deref().unwrap_or_default() != traceparent {
+            self.cause = (!traceparent.is_empty()).then(|| traceparent.into());
+        }
+        self.cause.clone()
+    }
+
     /// Where to go on; empty where a snapshot is to be read.
     fn begin(&mut self) -> &str {
         self.seen = self.cursor.is_empty().then(HashSet::new);
@@ -383,7 +406,8 @@ impl Reading {
                     if let Some(seen) = &mut self.seen {
                         seen.insert(id);
                     }
-                    self.view.set_customer(id, customer);
+                    let cause = self.cause(&entry.position.traceparent);
+                    self.view.set_customer(id, customer, cause);
                 }
             }
             Event::Change(Change { part: None }) => {}
@@ -417,24 +441,32 @@ mod tests {
         CustomerMessage { points: Some(point::to_bytes(points)), ..Default::default() }
     }
 
+    fn set(view: &View, id: Uuid, message: CustomerMessage) {
+        view.set_customer(id, message, None);
+    }
+
+    fn known(view: &View, id: Uuid) -> Option<Caller> {
+        view.caller(id, |_| {})
+    }
+
     #[test]
     fn a_point_leads_to_its_customer_until_the_record_drops_it() {
         let view = view();
-        view.set_customer(id(1), with_points(&[10, 11]));
+        set(&view, id(1), with_points(&[10, 11]));
         assert_eq!(view.find(10), Some((id(1), false)));
-        view.set_customer(id(1), with_points(&[11, 12]));
+        set(&view, id(1), with_points(&[11, 12]));
         assert_eq!((view.find(10), view.find(11), view.find(12)), (None, Some((id(1), false)), Some((id(1), false))));
         view.forget_customer(id(1));
-        assert_eq!((view.find(11), view.caller(id(1))), (None, None));
+        assert_eq!((view.find(11), known(&view, id(1))), (None, None));
     }
 
     #[test]
     fn a_shared_point_leads_to_the_oldest_record_and_says_so() {
         let view = view();
-        view.set_customer(id(2), with_points(&[10]));
-        view.set_customer(id(1), with_points(&[10]));
+        set(&view, id(2), with_points(&[10]));
+        set(&view, id(1), with_points(&[10]));
         assert_eq!(view.find(10), Some((id(1), true)));
-        view.set_customer(id(1), with_points(&[]));
+        set(&view, id(1), with_points(&[]));
         assert_eq!(view.find(10), Some((id(2), false)));
     }
 
@@ -442,20 +474,20 @@ mod tests {
     fn what_a_change_does_not_speak_of_stays() {
         let view = view();
         let standing = scoring::Standing { tier: scoring::Tier::Major.into(), ..Default::default() };
-        view.set_customer(id(1), with_points(&[10]));
-        view.set_customer(id(1), CustomerMessage { standing: Some(standing), ..Default::default() });
-        view.set_customer(id(1), CustomerMessage { open_complaints: Some(2), ..Default::default() });
-        let caller = view.caller(id(1)).unwrap();
+        set(&view, id(1), with_points(&[10]));
+        set(&view, id(1), CustomerMessage { standing: Some(standing), ..Default::default() });
+        set(&view, id(1), CustomerMessage { open_complaints: Some(2), ..Default::default() });
+        let caller = known(&view, id(1)).unwrap();
         assert_eq!((caller.standing.unwrap().tier, caller.open_complaints), (scoring::Tier::Major, 2));
         assert_eq!(view.find(10), Some((id(1), false)));
-        view.set_customer(id(1), CustomerMessage { whole: true, ..Default::default() });
-        assert_eq!(view.caller(id(1)), Some(Caller { known: true, ..Default::default() }));
+        set(&view, id(1), CustomerMessage { whole: true, ..Default::default() });
+        assert_eq!(known(&view, id(1)), Some(Caller { known: true, ..Default::default() }));
         assert_eq!(view.find(10), None);
     }
 
     #[test]
     fn a_snapshot_that_is_read_again_leaves_only_what_is_in_it() {
-        let mut reading = Reading { view: view(), cursor: String::new(), seen: None };
+        let mut reading = Reading::of(view());
         let read = |reading: &mut Reading, cursor: &str, event| {
             let position = FeedPosition { cursor: cursor.into(), ..Default::default() };
             reading.apply(Entry { position, event }, noon());
@@ -481,6 +513,34 @@ mod tests {
         assert!(reading.view.find(10).is_some(), "until it is complete, decisions go by what was known");
         read(&mut reading, "d1", Event::Mark(FeedMark::SnapshotComplete));
         assert_eq!([10, 20, 21, 30].map(|point| reading.view.find(point).is_some()), [false, true, false, false]);
-        assert_eq!(reading.view.caller(id(1)), None);
+        assert_eq!(known(&reading.view, id(1)), None);
+    }
+
+    #[test]
+    fn a_standing_keeps_what_brought_it_until_another_comes() {
+        let mut reading = Reading::of(view());
+        let mut read = |n: u128, whole, traceparent: &str, revision| {
+            let standing = (revision > 0).then(|| scoring::Standing { revision, ..Default::default() });
+            let message =
+                CustomerMessage { customer_id: id(n).as_bytes().to_vec(), standing, whole, ..with_points(&[]) };
+            let position = FeedPosition { traceparent: traceparent.into(), ..Default::default() };
+            let event = Event::Change(Change { part: Some(Part::Customer(message)) });
+            reading.apply(Entry { position, event }, noon());
+            let customers = reading.view.0.customers.pin();
+            [1, 2].map(|n| customers.get(&id(n)).and_then(|customer| customer.cause.clone()))
+        };
+        let text = |cause: &Option<Arc<str>>| cause.as_deref().unwrap_or_default().to_owned();
+        assert_eq!(read(1, true, "", 1), [None, None], "a snapshot tells no causes");
+        read(1, false, "a", 2);
+        let [one, two] = read(2, false, "a", 1).map(Option::unwrap);
+        assert!(Arc::ptr_eq(&one, &two) && *one == *"a", "changes of one call share it");
+        assert_eq!(text(&read(1, false, "b", 0)[0]), "a", "what says nothing of the standing did not bring it");
+        assert_eq!(text(&read(1, true, "", 2)[0]), "a", "the same standing, read again");
+        assert_eq!(text(&read(1, false, "c", 3)[0]), "c");
+        assert_eq!(read(1, false, "", 4)[0], None, "the cause of the standing before is not this one's");
+        let mut told = Vec::new();
+        reading.view.caller(id(1), |cause| told.push(cause.to_owned())).unwrap();
+        reading.view.caller(id(2), |cause| told.push(cause.to_owned())).unwrap();
+        assert_eq!(told, ["a"]);
     }
 }

@@ -110,6 +110,8 @@ struct Data {
 struct Fits {
     bg: Result<Fit<BgNbd>, value::Error>,
     mbg: Fit<MbgNbd>,
+    /// The better one of the two.
+    buying: Fit<Model>,
     spend: Fit<GammaGamma>,
     correlation: Option<f64>,
 }
@@ -126,14 +128,10 @@ pub async fn run(job: &Job) -> Result<()> {
         .await
         .map_err(|error| Error::Internal(format!("the fit broke off: {error}")))??;
 
-    let chosen = match &fits.bg {
-        Ok(bg) => value::choose(*bg, fits.mbg).map_err(not_fittable)?,
-        Err(_) => fits.mbg.map(Model::from),
-    };
     let kept = keep(job, &fits);
     let id_of = |kind| kept.iter().find(|fitted| fitted.kind == kind).map(|fitted| fitted.id);
     let buying =
-        id_of(if matches!(chosen.model, Model::BgNbd(_)) { pb::ModelKind::BgNbd } else { pb::ModelKind::MbgNbd });
+        id_of(if matches!(fits.buying.model, Model::BgNbd(_)) { pb::ModelKind::BgNbd } else { pb::ModelKind::MbgNbd });
     let (one_timers, spend) = (id_of(pb::ModelKind::MbgNbd), id_of(pb::ModelKind::GammaGamma));
     let (Some(buying), Some(one_timers), Some(spend)) = (buying, one_timers, spend) else {
         return Err(Error::Internal("a fitted model is not among those kept".to_owned()));
@@ -232,15 +230,23 @@ impl Pages {
 }
 
 fn fit(data: Data) -> Result<Fits> {
-    let mbg = MbgNbd::fit(data.histories.iter().copied()).map_err(not_fittable)?;
+    // Not to be done without, even where BG/NBD is the better one: only it can tell which one-time buyers have left.
+    let mbg = MbgNbd::fit(data.histories.iter().copied()).map_err(not_fittable("MBG/NBD"))?;
     let bg = BgNbd::fit(data.histories.iter().copied());
-    let spend = GammaGamma::fit(data.spends.iter().copied()).map_err(not_fittable)?;
+    let buying = match &bg {
+        Ok(bg) => value::choose(*bg, mbg).map_err(not_fittable("the better model of buying"))?,
+        Err(_) => mbg.map(Model::from),
+    };
+    let spend = GammaGamma::fit(data.spends.iter().copied()).map_err(not_fittable("Gamma-Gamma"))?;
     let correlation = value::correlation(data.spends);
-    Ok(Fits { bg, mbg, spend, correlation })
+    Ok(Fits { bg, mbg, buying, spend, correlation })
 }
 
-fn not_fittable(error: value::Error) -> Error {
-    Error::Precondition { reason: ErrorReason::NotFittable, message: error.to_string() }
+fn not_fittable(model: &'static str) -> impl FnOnce(value::Error) -> Error {
+    move |error| {
+        let message = format!("{model} cannot be fitted: {error}");
+        Error::Precondition { reason: ErrorReason::NotFittable, message }
+    }
 }
 
 /// The fitted models in the order BG/NBD, MBG/NBD, Gamma-Gamma.
@@ -271,18 +277,15 @@ fn keep(job: &Job, fits: &Fits) -> Vec<Fitted> {
 
 /// Which model of buying was chosen, and by which rule.
 fn choice(fits: &Fits) -> String {
+    let chosen = fits.buying.model.name();
     match &fits.bg {
-        Err(error) => format!("MBG/NBD: BG/NBD cannot be fitted ({error})"),
-        Ok(bg) => {
-            let lead = bg.log_likelihood - fits.mbg.log_likelihood;
-            let chosen = if lead >= value::TIE { "BG/NBD" } else { "MBG/NBD" };
-            format!(
-                "{chosen}: log-likelihood {:.1} of BG/NBD against {:.1} of MBG/NBD, and BG/NBD is taken only when it is \
-                 ahead by {} or more",
-                bg.log_likelihood,
-                fits.mbg.log_likelihood,
-                value::TIE
-            )
-        }
+        Err(error) => format!("{chosen}: BG/NBD cannot be fitted ({error})"),
+        Ok(bg) => format!(
+            "{chosen}: log-likelihood {:.1} of BG/NBD against {:.1} of MBG/NBD, and BG/NBD is taken only when it is \
+             ahead by {} or more",
+            bg.log_likelihood,
+            fits.mbg.log_likelihood,
+            value::TIE
+        ),
     }
 }

@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use chassis::{
     Context, Db, Error, Result, Tx,
-    feed::{self, Change},
+    feed::{self, Change, Newest},
     parse::Check,
     peers::{self, Channel},
     server::MAX_MESSAGE_BYTES,
@@ -39,29 +39,20 @@ pub fn spawn(context: &Context, db: &Db, scorer: &Arc<Scorer>) -> Result<()> {
 
 /// Keeps the newest news of each customer and announces those whose standing it changes.
 async fn apply(tx: &Tx<'_>, scorer: Arc<Scorer>, changes: &[Change<profiles::Customer>]) -> Result<()> {
-    let mut news: HashMap<Uuid, Profile> = HashMap::with_capacity(changes.len());
-    for change in changes {
-        let Some((id, profile)) = profile(&change.message) else {
-            tracing::warn!(sequence = change.sequence, "a customer without a UUID; left out");
-            continue;
-        };
-        if news.get(&id).is_none_or(|known| known.revision < profile.revision) {
-            news.insert(id, profile);
-        }
-    }
-    let mut ids: Vec<Uuid> = news.keys().copied().collect();
-    ids.sort_unstable();
+    let news =
+        feed::newest(changes, |customer| Some((customer.customer_id.as_str(), customer.revision, facts(customer))));
+    let ids: Vec<Uuid> = news.keys().copied().collect();
     let mut there = store::customer::lock(tx, &ids).await?;
     let mut moved = Vec::new();
-    for id in ids {
-        let Some(profile) = news.remove(&id) else { continue };
+    for (id, Newest { item: facts, revision, authoritative }) in news {
         match there.remove(&id) {
-            None => moved.push(Customer::new(id, profile.revision, profile.facts)),
-            // A snapshot may repeat what is known; and most changes of a record, our own standing on it above all, are of no concern here.
-            Some(customer) if customer.profile_revision >= profile.revision || customer.facts == profile.facts => {}
+            None => moved.push(Customer::new(id, revision, facts)),
+            Some(customer) if customer.profile_revision >= revision && !authoritative => {}
+            // Most changes of a record, our own standing on it above all, are of no concern here. A kept revision may be too low, not too high.
+            Some(customer) if customer.profile_revision <= revision && customer.facts == facts => {}
             Some(mut customer) => {
-                customer.profile_revision = profile.revision;
-                customer.facts = profile.facts;
+                customer.profile_revision = revision;
+                customer.facts = facts;
                 moved.push(customer);
             }
         }
@@ -76,8 +67,11 @@ fn profile(customer: &profiles::Customer) -> Option<(Uuid, Profile)> {
     let mut check = Check::new();
     let id = check.uuid("customer_id", &customer.customer_id);
     check.done().ok()?;
-    let facts = Facts { showed_interest: customer.showed_interest, targeted: customer.targeted };
-    Some((id, Profile { revision: customer.revision, facts }))
+    Some((id, Profile { revision: customer.revision, facts: facts(customer) }))
+}
+
+fn facts(customer: &profiles::Customer) -> Facts {
+    Facts { showed_interest: customer.showed_interest, targeted: customer.targeted }
 }
 
 /// Asks profiles who these customers are; `None` for one it does not know.

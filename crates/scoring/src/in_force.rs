@@ -1,12 +1,13 @@
 //! What scores are computed with: models, cut-offs, books, thresholds, calendar.
 use std::sync::{Arc, PoisonError, RwLock};
 
-use chassis::Result;
+use chassis::{Error, Result};
 use jiff::Timestamp;
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use crate::{
+    books::Terms,
     calendar::Calendar,
     pyramid::CutOffs,
     score::{self, Books, Day, Facts, Models, Score, Summary, Thresholds},
@@ -18,6 +19,8 @@ use crate::{
 pub struct InForce {
     /// Grows with every change.
     pub version: i64,
+    /// What the ledger is kept in.
+    pub terms: Option<Terms>,
     /// Absent before the first fit.
     pub models: Option<Models>,
     /// Absent before the first ranking.
@@ -30,6 +33,8 @@ pub struct InForce {
 pub struct Scorer {
     /// How money is counted.
     pub books: Books,
+    /// What this program takes the figures of the ledger for.
+    pub terms: Terms,
     /// Where one state ends and the next begins.
     pub thresholds: Thresholds,
     /// The business's calendar.
@@ -39,14 +44,14 @@ pub struct Scorer {
 
 impl Scorer {
     /// A scorer that has nothing in memory yet.
-    pub fn new(books: Books, thresholds: Thresholds, calendar: Calendar) -> Self {
-        Self { books, thresholds, calendar, kept: RwLock::new(None) }
+    pub fn new(books: Books, terms: Terms, thresholds: Thresholds, calendar: Calendar) -> Self {
+        Self { books, terms, thresholds, calendar, kept: RwLock::new(None) }
     }
 
     /// What is in force to this connection or transaction.
     ///
     /// # Errors
-    /// `Database`.
+    /// `NotServing` where a replica with another configuration has settled since what the books are kept in; `Database`.
     pub async fn in_force<C: ConnectionTrait>(&self, connection: &C) -> Result<Arc<InForce>> {
         let version = store::in_force::version(connection).await?;
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -54,6 +59,11 @@ impl Scorer {
             return Ok(kept);
         }
         let loaded = Arc::new(store::in_force::load(connection).await?);
+        if loaded.terms.as_ref() != Some(&self.terms) {
+            // Before the first purchase they can still be changed, while this replica runs: it must not record by the old ones.
+            tracing::error!(kept = ?loaded.terms, here = ?self.terms, "the books are kept in other terms; restart with the same");
+            return Err(Error::NotServing("scoring"));
+        }
         *self.kept.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded));
         Ok(loaded)
     }

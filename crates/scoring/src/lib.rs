@@ -5,6 +5,7 @@
 //! | read a row of the ledger | [`purchase`] |
 //! | record rows, keep summaries, announce | [`ledger`], [`summary`] |
 //! | compute a score | [`score`], with [`in_force`] |
+//! | keep currency and calendar of the books | [`books`] |
 //! | rank, cut tiers | [`pyramid`], [`rank`] |
 //! | fit models | [`fit`] |
 //! | run something long | [`operation`] |
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
 
 pub mod api;
+pub mod books;
 pub mod calendar;
 pub mod fit;
 pub mod follow;
@@ -118,9 +120,11 @@ pub fn service(config: Config, context: Context) -> Service {
         grpc_name: <ScoringServer<api::Api> as tonic::server::NamedService>::NAME,
         start: Box::pin(async move {
             let calendar = calendar::Calendar::new(&config.time_zone)?;
-            let scorer = in_force::Scorer::new(config.books()?, config.thresholds.clone(), calendar.clone());
-            let scorer = Arc::new(scorer);
+            let terms = books::Terms { currency: config.currency.clone(), time_zone: config.time_zone.clone() };
             let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
+            books::settle(&db, &terms).await?;
+            let scorer = in_force::Scorer::new(config.books()?, terms, config.thresholds.clone(), calendar.clone());
+            let scorer = Arc::new(scorer);
             context.spawn_housekeeping(&db);
             follow::spawn(&context, &db, &scorer)?;
             spawn_sweep(&context, &db, &scorer, Duration::from_secs(config.sweep_period_s.into()));

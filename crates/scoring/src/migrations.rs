@@ -123,6 +123,8 @@ impl MigrationTrait for Ledger {
                     .col(uuid_null("ranking"))
                     .col(big_integer("swept_version"))
                     .col(big_integer("swept_day"))
+                    .col(string_null("currency"))
+                    .col(string_null("time_zone"))
                     .to_owned(),
             )
             .await?;

@@ -205,6 +205,8 @@ impl Worker {
         if !store::operation::any_open(self.db.read()).await? {
             return Ok(None);
         }
+        // A replica that takes the ledger's figures for something else leaves it to the others.
+        self.scorer.in_force(self.db.read()).await?;
         self.db.run_tx("claim_operation", |tx| Box::pin(store::operation::claim(tx, self.lease()))).await
     }
 

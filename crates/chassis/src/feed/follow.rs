@@ -20,6 +20,9 @@ use crate::{
 
 /// Changes applied in one transaction at most.
 const BATCH: usize = 512;
+/// Causes a batch's span is linked to at most, besides the one it continues. Every link goes out with the span, about 50 bytes each: of a
+/// batch that rushed in, the latest tell enough, and all 512 would make the span a page that nobody reads.
+const LINKS: usize = 32;
 /// How long a follower that went silent keeps its place before another replica takes over.
 const LEASE: Duration = Duration::from_secs(10);
 /// How often the place is confirmed while nothing comes.
@@ -39,9 +42,22 @@ pub struct Change<M> {
     pub message: M,
     /// The publishing service's number; 0 within a snapshot where it is not known.
     pub sequence: i64,
-    /// True for an item of a snapshot.
+    /// True for an item of a snapshot: the publisher's present state, which replaces what is kept whatever the revisions are.
     pub snapshot: bool,
 }
+
+/// Where a snapshot stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The next changes are its first. It may break off and begin again.
+    Begins,
+    /// All of it was applied: what it did not name is not there.
+    Complete,
+}
+
+/// What a follower does at a turn, in the transaction of the changes that come with it: before them where a snapshot begins, after them
+/// where it is complete.
+pub type Turned<E> = for<'c, 't> fn(&'c Tx<'t>, Turn) -> BoxFuture<'c, Result<(), E>>;
 
 /// What to follow and who follows.
 #[derive(Clone, Debug)]
@@ -55,8 +71,20 @@ pub struct Follow {
 /// Follows a feed until the service drains. `connect` opens the `Watch…` RPC at a cursor; `apply` writes a batch of changes in commit order to the
 /// projection, inside the transaction that moves the cursor. With several replicas one follows at a time, under a lease.
 ///
-/// A peer that is away is tried again for ever; a cursor that is too old starts again with a snapshot.
+/// A peer that is away is tried again for ever; a cursor that is too old or not known to the peer starts again with a snapshot.
 pub async fn follow<M, E, C, F, A>(context: Context, follow: Follow, connect: C, apply: A)
+where
+    M: Send + Sync + 'static,
+    E: Fault,
+    C: Fn(String) -> F + Send + Sync,
+    F: Future<Output = Result<BoxStream<'static, Result<Entry<M>, Status>>, Status>> + Send,
+    A: for<'c> Fn(&'c Tx<'_>, &'c [Change<M>]) -> BoxFuture<'c, Result<(), E>> + Send + Sync,
+{
+    follow_whole(context, follow, connect, apply, |_, _| Box::pin(async { Ok(()) })).await;
+}
+
+/// The same for a follower that also drops what a snapshot does not name any more.
+pub async fn follow_whole<M, E, C, F, A>(context: Context, follow: Follow, connect: C, apply: A, turned: Turned<E>)
 where
     M: Send + Sync + 'static,
     E: Fault,
@@ -66,7 +94,7 @@ where
 {
     let mut pause = BACKOFF.0;
     while !context.shutdown.is_cancelled() {
-        let run = run(&context, &follow, &connect, &apply);
+        let run = run(&context, &follow, &connect, &apply, turned);
         let ended = tokio::select! {
             () = context.shutdown.cancelled() => break,
             ended = run => ended,
@@ -95,7 +123,7 @@ enum Ended {
     Elsewhere,
 }
 
-async fn run<M, E, C, F, A>(context: &Context, follow: &Follow, connect: &C, apply: &A) -> Ended
+async fn run<M, E, C, F, A>(context: &Context, follow: &Follow, connect: &C, apply: &A, turned: Turned<E>) -> Ended
 where
     M: Send + Sync + 'static,
     E: Fault,
@@ -120,6 +148,7 @@ where
     // Both are safe to drop half-way, as the time-outs do: what is ready is handed out by the same poll that took it.
     let mut chunks = stream.ready_chunks(BATCH);
     let mut progressed = false;
+    let mut begins = cursor.is_empty();
     let mut heard = Instant::now();
     loop {
         let chunk = match tokio::time::timeout(RENEW, chunks.next()).await {
@@ -134,6 +163,8 @@ where
             Err(_) => Vec::new(),
         };
         let mut batch = Batch::new(cursor.clone());
+        batch.begins = begins && !chunk.is_empty();
+        begins &= !batch.begins;
         let mut failure = None;
         for entry in chunk {
             match entry {
@@ -144,7 +175,7 @@ where
                 }
             }
         }
-        match commit(context, follow, &cursor, &batch, apply).await {
+        match commit(context, follow, &cursor, &batch, apply, turned).await {
             Ok(true) => {}
             Ok(false) => return Ended::Elsewhere,
             Err(error) => {
@@ -195,13 +226,18 @@ fn silent(follow: &Follow) -> Ended {
 struct Batch<M> {
     changes: Vec<Change<M>>,
     cursor: String,
+    /// Whether a snapshot begins with it.
+    begins: bool,
+    /// Whether a snapshot is complete with it.
+    completes: bool,
     time: Option<jiff::Timestamp>,
-    traceparent: String,
+    /// The latest distinct causes of the changes, as `traceparent`s; the last change's is the last.
+    causes: Vec<String>,
 }
 
 impl<M> Batch<M> {
     fn new(cursor: String) -> Self {
-        Self { changes: Vec::new(), cursor, time: None, traceparent: String::new() }
+        Self { changes: Vec::new(), cursor, begins: false, completes: false, time: None, causes: Vec::new() }
     }
 
     fn push(&mut self, entry: Entry<M>) {
@@ -216,29 +252,51 @@ impl<M> Batch<M> {
                 self.time = position.commit_time.map(|time| {
                     at_micros(time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000))
                 });
-                if !position.traceparent.is_empty() {
-                    self.traceparent = position.traceparent;
-                }
+                self.caused_by(position.traceparent);
                 self.changes.push(Change { message, sequence: position.sequence, snapshot });
             }
-            Event::Mark(FeedMark::Unspecified | FeedMark::SnapshotComplete | FeedMark::Heartbeat) => {}
+            Event::Mark(FeedMark::SnapshotComplete) => self.completes = true,
+            Event::Mark(FeedMark::Unspecified | FeedMark::Heartbeat) => {}
         }
+    }
+
+    fn caused_by(&mut self, traceparent: String) {
+        // Changes of one call come one after the other.
+        if traceparent.is_empty() || self.causes.last() == Some(&traceparent) {
+            return;
+        }
+        match self.causes.iter().position(|cause| *cause == traceparent) {
+            Some(at) => drop(self.causes.remove(at)),
+            None if self.causes.len() > LINKS => drop(self.causes.remove(0)),
+            None => {}
+        }
+        self.causes.push(traceparent);
+    }
+
+    /// One span per batch, a child of the last change's cause: the trace goes on from the call that made the change. The others are linked,
+    /// so that theirs lead here too.
+    fn span(&self, name: &'static str) -> tracing::Span {
+        let Some((last, others)) = self.causes.split_last() else { return tracing::Span::none() };
+        let span = telemetry::span_following(name, last);
+        span.in_scope(|| others.iter().for_each(|cause| telemetry::link(cause)));
+        span
     }
 }
 
 /// Applies a batch and moves the cursor. False where another replica has taken over.
-async fn commit<M, E, A>(context: &Context, follow: &Follow, from: &str, batch: &Batch<M>, apply: &A) -> Result<bool, E>
+async fn commit<M, E, A>(
+    context: &Context,
+    follow: &Follow,
+    from: &str,
+    batch: &Batch<M>,
+    apply: &A,
+    turned: Turned<E>,
+) -> Result<bool, E>
 where
     M: Send + Sync,
     E: Fault,
     A: for<'c> Fn(&'c Tx<'_>, &'c [Change<M>]) -> BoxFuture<'c, Result<(), E>> + Send + Sync,
 {
-    // One span per batch, a child of the last change's cause: the trace goes on from the call that made the change.
-    let span = if batch.traceparent.is_empty() {
-        tracing::Span::none()
-    } else {
-        telemetry::span_following(follow.name, &batch.traceparent)
-    };
     follow
         .db
         .run_tx("follow", |tx| {
@@ -246,13 +304,19 @@ where
                 if !move_cursor(tx, context, follow, from, &batch.cursor).await? {
                     return Ok(false);
                 }
+                if batch.begins {
+                    turned(tx, Turn::Begins).await?;
+                }
                 if !batch.changes.is_empty() {
                     apply(tx, &batch.changes).await?;
+                }
+                if batch.completes {
+                    turned(tx, Turn::Complete).await?;
                 }
                 Ok(true)
             })
         })
-        .instrument(span)
+        .instrument(batch.span(follow.name))
         .await
 }
 
@@ -314,4 +378,33 @@ async fn release(context: &Context, follow: &Follow) {
 
 fn lease_end(context: &Context) -> i64 {
     context.clock.now_micros().saturating_add(i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::common::v1::FeedPosition;
+
+    use super::*;
+
+    fn batch(causes: impl IntoIterator<Item = impl Into<String>>) -> Batch<()> {
+        let mut batch = Batch::new(String::new());
+        for cause in causes {
+            let position = FeedPosition { traceparent: cause.into(), ..Default::default() };
+            batch.push(Entry { position, event: Event::Change(()) });
+        }
+        batch
+    }
+
+    #[test]
+    fn a_batch_knows_each_cause_once_and_the_last_change_s_last() {
+        assert_eq!(batch(["a", "a", "b", "", "a", "c", "c", ""]).causes, ["b", "a", "c"]);
+        assert!(batch(["", ""]).causes.is_empty());
+    }
+
+    #[test]
+    fn of_many_causes_a_batch_keeps_the_latest() {
+        let causes = batch((0..BATCH).map(|n| n.to_string())).causes;
+        let latest: Vec<_> = (BATCH - 1 - LINKS..BATCH).map(|n| n.to_string()).collect();
+        assert_eq!(causes, latest);
+    }
 }

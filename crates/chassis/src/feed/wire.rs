@@ -11,7 +11,7 @@ use proto::{
 };
 use tonic::Status;
 
-use super::{Change, Entry, Event, Follow, follow};
+use super::{Change, Entry, Event, Follow, Turned, follow_whole};
 use crate::{
     context::Context,
     db::{BoxFuture, Db, Tx},
@@ -111,7 +111,7 @@ pub fn respond<F: Feed>(
     entries.map(|entry| entry.map(F::response).map_err(Status::from)).boxed()
 }
 
-/// Follows a peer's feed into `db` in the background, until the service drains: see [`follow()`].
+/// Follows a peer's feed into `db` in the background, until the service drains: see [`follow()`](super::follow()).
 ///
 /// # Errors
 /// `Peer` where the publishing service is not configured.
@@ -121,12 +121,26 @@ where
     E: Fault + 'static,
     A: for<'c> Fn(&'c Tx<'_>, &'c [Change<F::Change>]) -> BoxFuture<'c, Result<(), E>> + Send + Sync + 'static,
 {
+    spawn_follow_whole::<F, E, A>(context, db, apply, |_, _| Box::pin(async { Ok(()) }))
+}
+
+/// The same for a follower that also drops what a snapshot does not name any more: see [`follow_whole()`].
+///
+/// # Errors
+/// `Peer` where the publishing service is not configured.
+pub fn spawn_follow_whole<F, E, A>(context: &Context, db: &Db, apply: A, turned: Turned<E>) -> Result<()>
+where
+    F: Feed,
+    E: Fault + 'static,
+    A: for<'c> Fn(&'c Tx<'_>, &'c [Change<F::Change>]) -> BoxFuture<'c, Result<(), E>> + Send + Sync + 'static,
+{
     let channel = Arc::new(context.peers.channel(F::PEER)?);
-    let task = follow(
+    let task = follow_whole(
         context.clone(),
         Follow { name: F::PEER, db: db.clone() },
         move |cursor| F::open((*channel).clone(), cursor),
         apply,
+        turned,
     );
     context.spawn(F::PEER, task);
     Ok(())

@@ -9,10 +9,10 @@ use std::fmt;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
-use tracing::Span;
+use tracing::{Dispatch, Span, dispatcher};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Registry;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use super::logs::Logs;
 
@@ -163,15 +163,22 @@ pub(super) fn current() -> Option<TraceParent> {
             let logs = dispatch.downcast_ref::<Logs>()?;
             let mut scope = dispatch.downcast_ref::<Registry>()?.span(id)?.scope();
             if logs.active().exports() {
-                scope.find_map(|span| {
-                    let context = tracing_opentelemetry::get_otel_context(&span.id(), dispatch)?;
-                    TraceParent::from_context(context.span().span_context())
-                })
+                TraceParent::from_context(nearest(scope, dispatch)?.span().span_context())
             } else {
                 scope.find_map(|span| span.extensions().get::<Carried>().map(|carried| carried.0))
             }
         })
         .flatten()
+}
+
+/// The context of the innermost span that is exported: those that only log lines speak of have none.
+fn nearest(mut scope: Scope<'_, Registry>, dispatch: &Dispatch) -> Option<opentelemetry::Context> {
+    scope.find_map(|span| tracing_opentelemetry::get_otel_context(&span.id(), dispatch))
+}
+
+/// Whether spans are exported, at the price of a look at the subscriber.
+fn exports() -> bool {
+    dispatcher::get_default(|dispatch| dispatch.downcast_ref::<Logs>().is_some_and(|logs| logs.active().exports()))
 }
 
 /// The W3C `traceparent` of the current span: what a change is published with, so that whoever follows it can
@@ -188,7 +195,7 @@ pub fn current_traceparent() -> Option<String> {
 /// empty or malformed starts a trace of its own.
 pub fn span_following(name: &'static str, traceparent: &str) -> Span {
     let parent = TraceParent::parse(traceparent);
-    let exports = super::active().is_some_and(|active| active.exports());
+    let exports = exports();
     let carried = parent.as_ref().filter(|_| !exports).map(TraceParent::as_str);
     let span = tracing::info_span!(
         parent: None,
@@ -202,6 +209,25 @@ pub fn span_following(name: &'static str, traceparent: &str) -> Span {
         begin(&span, &opentelemetry::Context::new(), Some(incoming));
     }
     span
+}
+
+/// Links the current span to the span that `traceparent` names: what it did rests on that, and is no part of its trace.
+///
+/// Does nothing with telemetry off, in a span that is not recorded, outside any span, or where `traceparent` is empty or malformed.
+pub fn link(traceparent: &str) {
+    if !exports() {
+        return;
+    }
+    Span::current().with_subscriber(|(id, dispatch)| {
+        let scope = dispatch.downcast_ref::<Registry>()?.span(id)?.scope();
+        let context = nearest(scope, dispatch)?;
+        let span = context.span();
+        // Asked here: a link handed to the span's builder would be kept before it is known whether the trace is.
+        if span.is_recording() {
+            span.add_link(TraceParent::parse(traceparent)?.to_context(TraceState::default()), Vec::new());
+        }
+        Some(())
+    });
 }
 
 #[cfg(test)]

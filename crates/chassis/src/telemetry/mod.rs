@@ -37,7 +37,7 @@ mod server;
 
 pub use call::Answer;
 pub use client::{ClientLayer, Tracing};
-pub use context::{current_traceparent, span_following};
+pub use context::{current_traceparent, link, span_following};
 pub use methods::{KnownMethods, Method};
 pub use metrics::{count, record_feed_lag, record_tx};
 pub use server::{ServerLayer, Traced};

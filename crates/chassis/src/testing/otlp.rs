@@ -40,6 +40,17 @@ pub struct Span {
     pub attributes: BTreeMap<String, String>,
     /// Names of its events, in order.
     pub events: Vec<String>,
+    /// The spans it is linked to, in order.
+    pub links: Vec<Link>,
+}
+
+/// Another span that a span is linked to. Ids are lower-case hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// 32 digits.
+    pub trace_id: String,
+    /// 16 digits.
+    pub span_id: String,
 }
 
 impl Span {
@@ -208,6 +219,11 @@ impl TraceService for Service {
                     service: service.clone(),
                     attributes: attributes(span.attributes),
                     events: span.events.into_iter().map(|event| event.name).collect(),
+                    links: span
+                        .links
+                        .into_iter()
+                        .map(|link| Link { trace_id: hex(&link.trace_id), span_id: hex(&link.span_id) })
+                        .collect(),
                 });
             }
         }

@@ -2,6 +2,7 @@
 use clap::Subcommand;
 use proto::complaints::v1 as complaints;
 
+use super::customer_id;
 use crate::{
     cli::Target,
     client::{Client, Error, Result, new_request_id, request},
@@ -13,7 +14,7 @@ use crate::{
 pub enum Complaint {
     /// File one
     File {
-        /// The customer's id
+        /// The customer's id, or SYSTEM:ID
         customer: String,
         /// A cause from `complaint causes`
         #[arg(long)]
@@ -45,7 +46,7 @@ pub enum Complaint {
         /// Only this owner's
         #[arg(long)]
         owner: Option<String>,
-        /// Only this customer's
+        /// Only this customer's: an id, or SYSTEM:ID
         #[arg(long)]
         customer: Option<String>,
         #[command(flatten)]
@@ -139,8 +140,9 @@ pub async fn complaint(command: Complaint) -> Result<()> {
             let severity = complaints::Severity::from_str_name(&name).ok_or_else(|| {
                 Error::new(format!("--severity {severity}: must be minor, moderate, major or critical"))
             })?;
+            let client = target.client()?;
             let complaint = complaints::Complaint {
-                customer_id: customer,
+                customer_id: customer_id(&client, &customer).await?,
                 cause_id: cause,
                 severity: severity.into(),
                 description: text,
@@ -148,7 +150,7 @@ pub async fn complaint(command: Complaint) -> Result<()> {
             };
             let request_id = request_id.unwrap_or_else(new_request_id);
             let message = complaints::FileComplaintRequest { request_id, complaint: Some(complaint) };
-            let reply = target.client()?.complaints().file_complaint(request(message)).await?.into_inner();
+            let reply = client.complaints().file_complaint(request(message)).await?.into_inner();
             answer(&target, reply.complaint)
         }
         Complaint::Get { id, target } => {
@@ -162,7 +164,7 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                 vec![
                     view::time(step.time.as_ref()),
                     step.action.clone(),
-                    state(step.state),
+                    complaint_state(step.state),
                     step.actor_id.clone(),
                     step.note.clone(),
                 ]
@@ -183,20 +185,25 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                         })
                 })
                 .collect::<Result<_>>()?;
+            let client = target.client()?;
+            let customer_id = match customer {
+                Some(customer) => customer_id(&client, &customer).await?,
+                None => String::new(),
+            };
             let message = complaints::ListComplaintsRequest {
                 states,
                 owner_id: owner.unwrap_or_default(),
-                customer_id: customer.unwrap_or_default(),
+                customer_id,
                 ..Default::default()
             };
-            let reply = target.client()?.complaints().list_complaints(request(message)).await?.into_inner();
+            let reply = client.complaints().list_complaints(request(message)).await?.into_inner();
             if target.json {
                 return view::json("clientele.complaints.v1.ListComplaintsResponse", &reply);
             }
             let rows = reply.complaints.iter().map(|one| {
                 vec![
                     one.complaint_id.clone(),
-                    state(one.state),
+                    complaint_state(one.state),
                     view::tier(one.tier),
                     severity_word(one.severity),
                     one.cause_id.clone(),
@@ -204,7 +211,15 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                     one.owner_id.clone(),
                 ]
             });
-            view::line(view::table(&["complaint", "state", "tier", "severity", "cause", "due", "owner"], &[], rows));
+            if reply.complaints.is_empty() {
+                view::line("No complaints.");
+            } else {
+                view::line(view::table(
+                    &["complaint", "state", "tier", "severity", "cause", "due", "owner"],
+                    &[],
+                    rows,
+                ));
+            }
             Ok(())
         }
         Complaint::Causes { target } => {
@@ -317,7 +332,8 @@ fn answer(target: &Target, complaint: Option<complaints::Complaint>) -> Result<(
     Ok(())
 }
 
-fn state(value: i32) -> String {
+/// State of a case for people.
+pub fn complaint_state(value: i32) -> String {
     view::word(complaints::ComplaintState::try_from(value).unwrap_or_default().as_str_name(), "COMPLAINT_STATE_")
 }
 
@@ -333,7 +349,7 @@ pub fn show_complaint(one: &complaints::Complaint) -> String {
     };
     let rows = vec![
         vec!["customer".to_owned(), one.customer_id.clone()],
-        vec!["state".to_owned(), state(one.state)],
+        vec!["state".to_owned(), complaint_state(one.state)],
         vec!["cause".to_owned(), one.cause_id.clone()],
         vec!["severity".to_owned(), severity_word(one.severity)],
         vec!["tier".to_owned(), view::tier(one.tier)],
@@ -342,6 +358,8 @@ pub fn show_complaint(one: &complaints::Complaint) -> String {
         vec!["business time run".to_owned(), view::duration(one.elapsed.as_ref())],
         vec!["owner".to_owned(), one.owner_id.clone()],
         vec!["escalation level".to_owned(), one.escalation_level.to_string()],
+        vec!["in the customer's words".to_owned(), one.description.clone()],
+        vec!["our answer".to_owned(), if one.answer.is_empty() { "–".to_owned() } else { one.answer.clone() }],
     ];
     view::table(&["complaint", &one.complaint_id], &[], rows)
 }

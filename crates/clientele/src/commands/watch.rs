@@ -6,7 +6,7 @@ use proto::{
     routing::v1 as routing,
     scoring::v1 as scoring,
 };
-use tonic::Request;
+use tonic::{Request, Streaming};
 
 use crate::{
     cli::Target,
@@ -38,118 +38,162 @@ pub async fn watch(target: &Target, feed: Feed, cursor: &str, only_new: bool) ->
         Feed::Scores => {
             use scoring::watch_scores_response::Event;
             let message = scoring::WatchScoresRequest { cursor, only_new };
-            let mut stream = client.scoring().watch_scores(Request::new(message)).await?.into_inner();
-            while let Some(item) = stream.message().await? {
-                if target.json {
-                    view::json("clientele.scoring.v1.WatchScoresResponse", &item)?;
-                    continue;
-                }
-                match item.event {
-                    Some(Event::Mark(mark)) => show_mark(mark, item.position.as_ref()),
-                    Some(Event::Change(change)) => {
-                        let standing = change.standing.unwrap_or_default();
-                        let cause = scoring::ChangeCause::try_from(change.cause).unwrap_or_default();
-                        let words = |s: &scoring::Standing| {
-                            format!(
-                                "{} {} {} {}",
-                                view::code(s.code),
-                                view::tier(s.tier),
-                                view::stage(s.stage),
-                                view::relationship(s.relationship)
-                            )
-                        };
-                        let before = change
-                            .previous
-                            .as_ref()
-                            .map(|previous| format!("  was {}", words(previous)))
-                            .unwrap_or_default();
-                        let cause = view::word(cause.as_str_name(), "CHANGE_CAUSE_");
-                        view::line(format!("{}  {}{before}  ({cause})", standing.customer_id, words(&standing)));
+            let stream = client.scoring().watch_scores(Request::new(message)).await?.into_inner();
+            follow(
+                stream,
+                |item| item.position.as_ref(),
+                |item| {
+                    if target.json {
+                        return view::json("clientele.scoring.v1.WatchScoresResponse", &item);
                     }
-                    None => {}
-                }
-            }
+                    match item.event {
+                        Some(Event::Mark(mark)) => show_mark(mark, item.position.as_ref()),
+                        Some(Event::Change(change)) => {
+                            let standing = change.standing.unwrap_or_default();
+                            let cause = scoring::ChangeCause::try_from(change.cause).unwrap_or_default();
+                            let words = |s: &scoring::Standing| {
+                                format!(
+                                    "{} {} {} {}",
+                                    view::code(s.code),
+                                    view::tier(s.tier),
+                                    view::stage(s.stage),
+                                    view::relationship(s.relationship)
+                                )
+                            };
+                            let before = change
+                                .previous
+                                .as_ref()
+                                .map(|previous| format!("  was {}", words(previous)))
+                                .unwrap_or_default();
+                            let cause = view::word(cause.as_str_name(), "CHANGE_CAUSE_");
+                            view::line(format!("{}  {}{before}  ({cause})", standing.customer_id, words(&standing)));
+                        }
+                        None => {}
+                    }
+                    Ok(())
+                },
+            )
+            .await
         }
         Feed::Customers => {
             use profiles::watch_customers_response::Event;
             let message = profiles::WatchCustomersRequest { cursor, only_new };
-            let mut stream = client.profiles().watch_customers(Request::new(message)).await?.into_inner();
-            while let Some(item) = stream.message().await? {
-                if target.json {
-                    view::json("clientele.profiles.v1.WatchCustomersResponse", &item)?;
-                    continue;
-                }
-                match item.event {
-                    Some(Event::Mark(mark)) => show_mark(mark, item.position.as_ref()),
-                    Some(Event::Customer(customer)) => {
-                        let standing = customer.standing.unwrap_or_default();
-                        view::line(format!(
-                            "{}  revision {}  {} {}  open complaints {}",
-                            customer.customer_id,
-                            customer.revision,
-                            view::code(standing.code),
-                            view::tier(standing.tier),
-                            customer.open_complaints
-                        ));
+            let stream = client.profiles().watch_customers(Request::new(message)).await?.into_inner();
+            follow(
+                stream,
+                |item| item.position.as_ref(),
+                |item| {
+                    if target.json {
+                        return view::json("clientele.profiles.v1.WatchCustomersResponse", &item);
                     }
-                    None => {}
-                }
-            }
+                    match item.event {
+                        Some(Event::Mark(mark)) => show_mark(mark, item.position.as_ref()),
+                        Some(Event::Customer(customer)) => {
+                            let standing = customer.standing.unwrap_or_default();
+                            view::line(format!(
+                                "{}  revision {}  {} {}  open complaints {}",
+                                customer.customer_id,
+                                customer.revision,
+                                view::code(standing.code),
+                                view::tier(standing.tier),
+                                customer.open_complaints
+                            ));
+                        }
+                        None => {}
+                    }
+                    Ok(())
+                },
+            )
+            .await
         }
         Feed::Contacts => {
             use routing::watch_contacts_response::Event;
             let message = routing::WatchContactsRequest { cursor, only_new };
-            let mut stream = client.routing().watch_contacts(Request::new(message)).await?.into_inner();
-            while let Some(item) = stream.message().await? {
-                if target.json {
-                    view::json("clientele.routing.v1.WatchContactsResponse", &item)?;
-                    continue;
-                }
-                match item.event {
-                    Some(Event::Mark(mark)) => show_mark(mark, item.position.as_ref()),
-                    Some(Event::Contact(contact)) => {
-                        let outcome = routing::ContactOutcome::try_from(contact.outcome).unwrap_or_default();
-                        view::line(format!(
-                            "{}  {}  {} {}  {}",
-                            contact.contact_id,
-                            view::time(contact.arrive_time.as_ref()),
-                            contact.channel_id,
-                            contact.queue_id,
-                            view::word(outcome.as_str_name(), "CONTACT_OUTCOME_")
-                        ));
+            let stream = client.routing().watch_contacts(Request::new(message)).await?.into_inner();
+            follow(
+                stream,
+                |item| item.position.as_ref(),
+                |item| {
+                    if target.json {
+                        return view::json("clientele.routing.v1.WatchContactsResponse", &item);
                     }
-                    None => {}
-                }
-            }
+                    match item.event {
+                        Some(Event::Mark(mark)) => show_mark(mark, item.position.as_ref()),
+                        Some(Event::Contact(contact)) => {
+                            let outcome = routing::ContactOutcome::try_from(contact.outcome).unwrap_or_default();
+                            view::line(format!(
+                                "{}  {}  {} {}  {}",
+                                contact.contact_id,
+                                view::time(contact.arrive_time.as_ref()),
+                                contact.channel_id,
+                                contact.queue_id,
+                                view::word(outcome.as_str_name(), "CONTACT_OUTCOME_")
+                            ));
+                        }
+                        None => {}
+                    }
+                    Ok(())
+                },
+            )
+            .await
         }
         Feed::Complaints => {
             use complaints::watch_complaints_response::Event;
             let message = complaints::WatchComplaintsRequest { cursor, only_new };
-            let mut stream = client.complaints().watch_complaints(Request::new(message)).await?.into_inner();
-            while let Some(item) = stream.message().await? {
-                if target.json {
-                    view::json("clientele.complaints.v1.WatchComplaintsResponse", &item)?;
-                    continue;
-                }
-                match item.event {
-                    Some(Event::Mark(mark)) => show_mark(mark, item.position.as_ref()),
-                    Some(Event::Change(change)) => {
-                        let one = change.complaint.unwrap_or_default();
-                        let state = complaints::ComplaintState::try_from(one.state).unwrap_or_default();
-                        view::line(format!(
-                            "{}  {}  due {}  open for this customer {}",
-                            one.complaint_id,
-                            view::word(state.as_str_name(), "COMPLAINT_STATE_"),
-                            view::time(one.due_time.as_ref()),
-                            change.open_complaints
-                        ));
+            let stream = client.complaints().watch_complaints(Request::new(message)).await?.into_inner();
+            follow(
+                stream,
+                |item| item.position.as_ref(),
+                |item| {
+                    if target.json {
+                        return view::json("clientele.complaints.v1.WatchComplaintsResponse", &item);
                     }
-                    None => {}
-                }
-            }
+                    match item.event {
+                        Some(Event::Mark(mark)) => show_mark(mark, item.position.as_ref()),
+                        Some(Event::Change(change)) => {
+                            let one = change.complaint.unwrap_or_default();
+                            let state = complaints::ComplaintState::try_from(one.state).unwrap_or_default();
+                            view::line(format!(
+                                "{}  {}  due {}  open for this customer {}",
+                                one.complaint_id,
+                                view::word(state.as_str_name(), "COMPLAINT_STATE_"),
+                                view::time(one.due_time.as_ref()),
+                                change.open_complaints
+                            ));
+                        }
+                        None => {}
+                    }
+                    Ok(())
+                },
+            )
+            .await
         }
     }
-    Err(Error::new("the server ended the feed; go on with --cursor"))
+}
+
+/// Shows each message until the feed ends, and says then how to go on.
+async fn follow<T>(
+    mut stream: Streaming<T>,
+    position: impl Fn(&T) -> Option<&FeedPosition>,
+    show: impl Fn(T) -> Result<()>,
+) -> Result<()> {
+    let mut cursor = String::new();
+    loop {
+        let ended = match stream.message().await {
+            Ok(Some(item)) => {
+                // Items of a snapshot have none.
+                if let Some(position) = position(&item).filter(|position| !position.cursor.is_empty()) {
+                    cursor.clone_from(&position.cursor);
+                }
+                show(item)?;
+                continue;
+            }
+            Ok(None) => "the server ended the feed".to_owned(),
+            Err(status) => Error::from(status).to_string(),
+        };
+        let next = if cursor.is_empty() { "start again".to_owned() } else { format!("go on with --cursor {cursor}") };
+        return Err(Error::new(format!("{ended}\n  To miss nothing, {next}")));
+    }
 }
 
 fn show_mark(mark: i32, position: Option<&FeedPosition>) {

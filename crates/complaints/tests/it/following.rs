@@ -13,6 +13,7 @@ chassis::db_tests!(
     a_malformed_change_does_not_hold_up_the_others,
     a_tier_survives_a_kill,
     filings_and_news_at_once_agree_on_the_tier,
+    a_snapshot_replaces_a_newer_revision,
 );
 
 /// Waits until all that scoring has said so far has arrived: the last it says is about somebody else.
@@ -127,4 +128,19 @@ async fn filings_and_news_at_once_agree_on_the_tier(backend: Backend) {
     for id in ids {
         assert_eq!(read(&world.client(), &id).await.tier(), Tier::Important);
     }
+}
+
+async fn a_snapshot_replaces_a_newer_revision(backend: Backend) {
+    let world = World::start(backend).await;
+    let filed = file(&world.client(), customer(1)).await;
+    world.announce(customer(1), Tier::Important, 7).await;
+    settle(&world, 1).await;
+    assert_eq!(read(&world.client(), &filed.complaint_id).await.tier(), Tier::Important);
+    let world = world.replace_scoring(customer(1), Tier::Small, 2).await;
+    settle(&world, 2).await;
+    assert_eq!(read(&world.client(), &filed.complaint_id).await.tier(), Tier::Small);
+    // It counts on from there.
+    world.announce(customer(1), Tier::Major, 3).await;
+    settle(&world, 3).await;
+    assert_eq!(read(&world.client(), &filed.complaint_id).await.tier(), Tier::Major);
 }

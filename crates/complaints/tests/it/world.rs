@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub(crate) server: TestServer,
     pub(crate) config: Config,
     scores: Db,
-    _databases: (TempDb, TempDb),
+    databases: (TempDb, TempDb),
 }
 
 impl World {
@@ -44,11 +44,10 @@ impl World {
     pub(crate) async fn start_with(backend: Backend, config: Config) -> Self {
         let clock = Clock::mock(noon());
         let database = TempDb::new(backend).await;
-        let scores_database = TempDb::new(Backend::Sqlite).await;
-        let scores = Db::connect::<FeedOnly>(scores_database.url(), &clock).await.unwrap();
+        let (scores_database, scores) = new_scores(&clock).await;
         let config = Config { database_url: database.url().into(), ..config };
         let server = serve(&clock, &config, &scores).await;
-        Self { clock, server, config, scores, _databases: (database, scores_database) }
+        Self { clock, server, config, scores, databases: (database, scores_database) }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -62,10 +61,20 @@ impl World {
 
     /// Kills the service and starts it again.
     pub(crate) async fn restart(self) -> Self {
-        let Self { clock, server, config, scores, _databases } = self;
+        let Self { clock, server, config, scores, databases } = self;
         server.kill().await;
         let server = serve(&clock, &config, &scores).await;
-        Self { clock, server, config, scores, _databases }
+        Self { clock, server, config, scores, databases }
+    }
+
+    /// Stops the service and starts it again beside a scoring with another database, in which it has said nothing but this.
+    pub(crate) async fn replace_scoring(self, customer: Uuid, tier: Tier, revision: i64) -> Self {
+        let Self { clock, server, config, databases: (database, _), .. } = self;
+        server.stop().await.unwrap();
+        let (scores_database, scores) = new_scores(&clock).await;
+        publish(&scores, &standing(customer, tier, revision), customer).await;
+        let server = serve(&clock, &config, &scores).await;
+        Self { clock, server, config, scores, databases: (database, scores_database) }
     }
 
     /// The service's database, as a further replica would open it.
@@ -75,22 +84,11 @@ impl World {
 
     /// Scoring says that the customer is in that tier now.
     pub(crate) async fn announce(&self, customer: Uuid, tier: Tier, revision: i64) {
-        let standing =
-            Standing { customer_id: customer.to_string(), revision, tier: tier.into(), ..Standing::default() };
-        self.announce_raw(ScoreChange { standing: Some(standing), ..ScoreChange::default() }, customer).await;
+        self.announce_raw(standing(customer, tier, revision), customer).await;
     }
 
     pub(crate) async fn announce_raw(&self, change: ScoreChange, key: Uuid) {
-        let change = &change;
-        self.scores
-            .run_tx("announce", |tx| -> BoxFuture<'_, chassis::Result<()>> {
-                Box::pin(async move {
-                    tx.publish("scores", key, change);
-                    Ok(())
-                })
-            })
-            .await
-            .unwrap();
+        publish(&self.scores, &change, key).await;
     }
 
     /// Moves the clock.
@@ -101,6 +99,29 @@ impl World {
     pub(crate) fn set(&self, to: &str) {
         self.clock.set(at(to));
     }
+}
+
+fn standing(customer: Uuid, tier: Tier, revision: i64) -> ScoreChange {
+    let standing = Standing { customer_id: customer.to_string(), revision, tier: tier.into(), ..Standing::default() };
+    ScoreChange { standing: Some(standing), ..ScoreChange::default() }
+}
+
+async fn new_scores(clock: &Clock) -> (TempDb, Db) {
+    let database = TempDb::new(Backend::Sqlite).await;
+    let scores = Db::connect::<FeedOnly>(database.url(), clock).await.unwrap();
+    (database, scores)
+}
+
+async fn publish(scores: &Db, change: &ScoreChange, key: Uuid) {
+    scores
+        .run_tx("announce", |tx| -> BoxFuture<'_, chassis::Result<()>> {
+            Box::pin(async move {
+                tx.publish("scores", key, change);
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
 }
 
 async fn serve(clock: &Clock, config: &Config, scores: &Db) -> TestServer {

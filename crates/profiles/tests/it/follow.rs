@@ -7,7 +7,10 @@ use proto::{
     scoring::v1::Tier,
 };
 
-use crate::support::{World, person};
+use crate::{
+    peers::{FakeComplaints, FakeScoring},
+    support::{World, person},
+};
 
 chassis::db_tests!(
     a_standing_shows_on_the_record_and_leaves_the_etag,
@@ -15,6 +18,7 @@ chassis::db_tests!(
     open_complaints_are_counted_whatever_order_news_comes_in,
     news_that_came_while_the_service_was_down_is_caught_up_with,
     news_in_a_flood_reaches_every_record_once,
+    a_snapshot_replaces_newer_revisions_and_complaints_that_it_does_not_name_are_dropped,
 );
 
 async fn until(world: &World, id: &str, what: &str, holds: impl Fn(&pb::Customer) -> bool) -> pb::Customer {
@@ -144,4 +148,29 @@ async fn news_in_a_flood_reaches_every_record_once(backend: Backend) {
         // Revisions that came in one batch are one change.
         assert!((2..=5).contains(&customer.revision), "{}", customer.revision);
     }
+}
+
+async fn a_snapshot_replaces_newer_revisions_and_complaints_that_it_does_not_name_are_dropped(backend: Backend) {
+    let mut world = World::new(backend).await;
+    let (a, b) = (world.create(person("A", "A")).await.customer_id, world.create(person("B", "B")).await.customer_id);
+    world.scoring.say(&a, 7, Tier::Major);
+    world.complaints.say(1, &a, 9, Closed);
+    world.complaints.say(2, &b, 1, Filed);
+    until(&world, &a, "the standing shows", |customer| tier(customer) == Some(Tier::Major)).await;
+    until(&world, &b, "the complaint shows", |customer| customer.open_complaints == 1).await;
+    // Both peers come back from a copy: the standing was another one, the first complaint was open, the second not yet filed.
+    world.scoring.log.restore(vec![FakeScoring::change(&a, 2, Tier::Small)]);
+    world.complaints.log.restore(vec![FakeComplaints::change(1, &a, 2, Waiting)]);
+    until(&world, &a, "the present state shows", |customer| {
+        tier(customer) == Some(Tier::Small) && customer.open_complaints == 1
+    })
+    .await;
+    until(&world, &b, "the complaint that is lost is dropped", |customer| customer.open_complaints == 0).await;
+    // They count on from there.
+    world.scoring.say(&a, 3, Tier::Ordinary);
+    world.complaints.say(1, &a, 3, Resolved);
+    until(&world, &a, "what comes after shows", |customer| {
+        tier(customer) == Some(Tier::Ordinary) && customer.open_complaints == 0
+    })
+    .await;
 }

@@ -14,9 +14,9 @@ use proto::{
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming, server::NamedService, service::Routes};
 
-/// A feed of everything that was pushed; cursors are counts. Without a cursor the log so far comes as the snapshot.
+/// A feed of everything that was pushed; a cursor is a count of the life it was given out in. Without a cursor the log so far comes as the snapshot.
 #[derive(Debug)]
-pub(crate) struct Log<M>(Arc<watch::Sender<Vec<M>>>);
+pub(crate) struct Log<M>(Arc<watch::Sender<(u32, Vec<M>)>>);
 
 impl<M> Clone for Log<M> {
     fn clone(&self) -> Self {
@@ -26,7 +26,7 @@ impl<M> Clone for Log<M> {
 
 impl<M> Default for Log<M> {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Vec::new())))
+        Self(Arc::new(watch::Sender::new((0, Vec::new()))))
     }
 }
 
@@ -34,7 +34,12 @@ type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl<M: Clone + Send + Sync + 'static> Log<M> {
     pub(crate) fn push(&self, message: M) {
-        self.0.send_modify(|log| log.push(message));
+        self.0.send_modify(|(_, log)| log.push(message));
+    }
+
+    /// Restores the peer from a copy, in which it knew only so much. No cursor of before is good any more.
+    pub(crate) fn restore(&self, messages: Vec<M>) {
+        self.0.send_modify(|(life, log)| (*life, *log) = (*life + 1, messages));
     }
 
     fn watch<R: Send + 'static>(
@@ -42,27 +47,33 @@ impl<M: Clone + Send + Sync + 'static> Log<M> {
         cursor: &str,
         context: &Context,
         reply: fn(FeedPosition, Option<M>) -> R,
-    ) -> Boxed<R> {
-        let at = |sequence: usize, cursor: bool| FeedPosition {
-            cursor: if cursor { sequence.to_string() } else { String::new() },
+    ) -> Result<Boxed<R>, Status> {
+        let (life, log) = self.0.borrow().clone();
+        let at = move |sequence: usize, cursor: bool| FeedPosition {
+            cursor: if cursor { format!("{life}.{sequence}") } else { String::new() },
             sequence: sequence as i64,
             ..Default::default()
         };
         let (snapshot, next) = if cursor.is_empty() {
-            let log = self.0.borrow().clone();
             let next = log.len();
             let mut items: Vec<_> = log.into_iter().map(|message| reply(at(next, false), Some(message))).collect();
             items.push(reply(at(next, true), None));
             (items, next)
         } else {
-            (Vec::new(), cursor.parse().unwrap())
+            let (of, next) = cursor.split_once('.').unwrap();
+            if of != life.to_string() {
+                return Err(chassis::Error::CursorUnknown.into());
+            }
+            (Vec::new(), next.parse().unwrap())
         };
         let live = stream::unfold((self.0.subscribe(), next), move |(mut log, next)| async move {
-            let message = log.wait_for(|log| log.len() > next).await.ok()?[next].clone();
+            let now = log.wait_for(|(now, log)| *now != life || log.len() > next).await.ok()?;
+            let message = (now.0 == life).then(|| now.1[next].clone())?;
+            drop(now);
             Some((reply(at(next + 1, true), Some(message)), (log, next + 1)))
         });
         let end = context.shutdown.clone().cancelled_owned();
-        stream::iter(snapshot).chain(live).take_until(end).map(Ok).boxed()
+        Ok(stream::iter(snapshot).chain(live).take_until(end).map(Ok).boxed())
     }
 }
 
@@ -106,6 +117,10 @@ impl FakeScoring {
 
     /// A standing with a revision; what else it says follows from the tier.
     pub(crate) fn say(&self, customer_id: &str, revision: i64, tier: spb::Tier) {
+        self.log.push(Self::change(customer_id, revision, tier));
+    }
+
+    pub(crate) fn change(customer_id: &str, revision: i64, tier: spb::Tier) -> spb::ScoreChange {
         let standing = spb::Standing {
             customer_id: customer_id.to_owned(),
             revision,
@@ -116,7 +131,7 @@ impl FakeScoring {
             estimated: false,
             since: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5_000 }),
         };
-        self.log.push(spb::ScoreChange { standing: Some(standing), previous: None, cause: 1 });
+        spb::ScoreChange { standing: Some(standing), previous: None, cause: 1 }
     }
 }
 
@@ -139,6 +154,15 @@ impl FakeComplaints {
     }
 
     pub(crate) fn say(&self, complaint_id: u128, customer_id: &str, revision: i64, state: cpb::ComplaintState) {
+        self.log.push(Self::change(complaint_id, customer_id, revision, state));
+    }
+
+    pub(crate) fn change(
+        complaint_id: u128,
+        customer_id: &str,
+        revision: i64,
+        state: cpb::ComplaintState,
+    ) -> cpb::ComplaintChange {
         let complaint = cpb::Complaint {
             complaint_id: uuid::Uuid::from_u128(complaint_id).to_string(),
             customer_id: customer_id.to_owned(),
@@ -147,7 +171,7 @@ impl FakeComplaints {
             ..Default::default()
         };
         // The figure is wrong on purpose: the service counts for itself.
-        self.log.push(cpb::ComplaintChange { complaint: Some(complaint), open_complaints: 99 });
+        cpb::ComplaintChange { complaint: Some(complaint), open_complaints: 99 }
     }
 }
 
@@ -176,10 +200,11 @@ impl spb::scoring_server::Scoring for FakeScoring {
         request: Request<spb::WatchScoresRequest>,
     ) -> Result<Response<Self::WatchScoresStream>, Status> {
         use spb::watch_scores_response::Event;
-        let stream = self.log.watch(&request.get_ref().cursor, self.context.as_ref().unwrap(), |position, change| {
-            let event = change.map_or(Event::Mark(FeedMark::SnapshotComplete.into()), Event::Change);
-            spb::WatchScoresResponse { position: Some(position), event: Some(event) }
-        });
+        let stream =
+            self.log.watch(&request.get_ref().cursor, self.context.as_ref().unwrap(), |position, change| {
+                let event = change.map_or(Event::Mark(FeedMark::SnapshotComplete.into()), Event::Change);
+                spb::WatchScoresResponse { position: Some(position), event: Some(event) }
+            })?;
         Ok(Response::new(stream))
     }
 
@@ -218,10 +243,11 @@ impl cpb::complaints_server::Complaints for FakeComplaints {
         request: Request<cpb::WatchComplaintsRequest>,
     ) -> Result<Response<Self::WatchComplaintsStream>, Status> {
         use cpb::watch_complaints_response::Event;
-        let stream = self.log.watch(&request.get_ref().cursor, self.context.as_ref().unwrap(), |position, change| {
-            let event = change.map_or(Event::Mark(FeedMark::SnapshotComplete.into()), Event::Change);
-            cpb::WatchComplaintsResponse { position: Some(position), event: Some(event) }
-        });
+        let stream =
+            self.log.watch(&request.get_ref().cursor, self.context.as_ref().unwrap(), |position, change| {
+                let event = change.map_or(Event::Mark(FeedMark::SnapshotComplete.into()), Event::Change);
+                cpb::WatchComplaintsResponse { position: Some(position), event: Some(event) }
+            })?;
         Ok(Response::new(stream))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Rows are written in order of their ids, so that two followers that write the same customers cannot lock each other out.
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     fmt::Write,
 };
 
@@ -10,7 +10,7 @@ use chassis::{
     Result, Tx,
     clock::at_micros,
     db::{BoxFuture, sql},
-    feed,
+    feed::{self, Turn},
 };
 use proto::{complaints::v1 as complaints, profiles::v1 as profiles, scoring::v1 as scoring};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, TryGetable, Value};
@@ -25,27 +25,6 @@ use crate::{
 
 /// Rows in one statement: far below the bind limits of both databases with the ten columns of the widest one.
 const ROWS: usize = 1_000;
-
-/// The newest of each id, by id. An id that is none cannot be followed: it is named in the log, and the rest goes on.
-fn newest<'c, T>(items: impl Iterator<Item = (&'c str, i64, T)>) -> BTreeMap<Uuid, (i64, T)> {
-    let mut newest = BTreeMap::new();
-    for (id, revision, item) in items {
-        let Ok(id) = Uuid::parse_str(id) else {
-            tracing::warn!("a followed change has no valid id; it is left out");
-            continue;
-        };
-        match newest.entry(id) {
-            Entry::Vacant(vacant) => {
-                vacant.insert((revision, item));
-            }
-            Entry::Occupied(mut occupied) if occupied.get().0 < revision => {
-                occupied.insert((revision, item));
-            }
-            Entry::Occupied(_) => {}
-        }
-    }
-    newest
-}
 
 /// `head VALUES ($1, …), (…) tail`, run for chunks of rows; the rows that it returns.
 async fn write_rows(tx: &Tx<'_>, head: &str, rows: Vec<Vec<Value>>, tail: &str) -> Result<Vec<QueryResult>> {
@@ -77,13 +56,71 @@ fn publish(tx: &Tx<'_>, id: Uuid, message: CustomerMessage) {
     tx.publish(VIEW, id, &Change { part: Some(Part::Customer(message)) });
 }
 
+/// What is kept of a peer: the columns of a table that one feed fills.
+struct Kept {
+    table: &'static str,
+    key: &'static str,
+    revision: &'static str,
+    /// All that comes with the key, the revision first.
+    columns: &'static [&'static str],
+}
+
+const STANDINGS: Kept = Kept {
+    table: "customer",
+    key: "customer_id",
+    revision: "standing_revision",
+    columns: &["standing_revision", "relationship", "stage", "tier", "code", "estimated", "since"],
+};
+const POINTS: Kept = Kept {
+    table: "customer",
+    key: "customer_id",
+    revision: "profile_revision",
+    columns: &["profile_revision", "points"],
+};
+const COMPLAINTS: Kept = Kept {
+    table: "pause",
+    key: "complaint_id",
+    revision: "revision",
+    columns: &["revision", "customer_id", "is_open"],
+};
+
+impl Kept {
+    /// Writes rows of key and columns, in the order of their keys: what is newer than what is kept, and what a snapshot says, `true` with the
+    /// row, wherever it is different. The customers whose rows changed.
+    async fn put(&self, tx: &Tx<'_>, rows: impl Iterator<Item = (bool, Vec<Value>)>) -> Result<Vec<Uuid>> {
+        let Self { table, key, revision, columns } = self;
+        let rows: Vec<_> = rows.collect();
+        let each = |write: fn(&str, &str) -> String, between: &str| {
+            columns.iter().map(|column| write(table, column)).collect::<Vec<_>>().join(between)
+        };
+        let head = format!("INSERT INTO {table} ({key}, {})", columns.join(", "));
+        let set = each(|_, column| format!("{column} = excluded.{column}"), ", ");
+        let differs = each(|table, column| format!("{table}.{column} IS DISTINCT FROM excluded.{column}"), " OR ");
+        let mut changed = Vec::new();
+        // In runs, not in two passes: the order of ids stays. Only the one batch in which a snapshot ends has both kinds.
+        for run in rows.chunk_by(|(one, _), (next, _)| one == next) {
+            let wins = match run.first() {
+                Some((true, _)) => differs.clone(),
+                _ => format!("{table}.{revision} < excluded.{revision}"),
+            };
+            let tail = format!("ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {wins} RETURNING customer_id");
+            for row in write_rows(tx, &head, run.iter().map(|(_, row)| row.clone()).collect(), &tail).await? {
+                changed.push(id_of(&row)?);
+            }
+        }
+        Ok(changed)
+    }
+}
+
 /// Where customers stand, as scoring announced it.
 pub(crate) async fn apply_standings(tx: &Tx<'_>, changes: &[feed::Change<scoring::ScoreChange>]) -> Result<()> {
-    let standings = changes.iter().filter_map(|change| change.message.standing.as_ref());
-    let newest = newest(standings.map(|standing| (standing.customer_id.as_str(), standing.revision, standing)));
-    let row = |(id, (_, from)): (&Uuid, &(i64, &scoring::Standing))| {
-        let standing = Standing::from(*from);
-        vec![
+    let news = feed::newest(changes, |change| {
+        let standing = change.standing.as_ref()?;
+        Some((standing.customer_id.as_str(), standing.revision, standing))
+    });
+    let rows = news.iter().map(|(id, news)| {
+        let standing = Standing::from(news.item);
+        let row = vec![
             (*id).into(),
             standing.revision.into(),
             i32::from(standing.relationship).into(),
@@ -92,18 +129,12 @@ pub(crate) async fn apply_standings(tx: &Tx<'_>, changes: &[feed::Change<scoring
             i32::from(standing.code).into(),
             standing.estimated.into(),
             standing.since.into(),
-        ]
-    };
-    let head = "INSERT INTO customer \
-                (customer_id, standing_revision, relationship, stage, tier, code, estimated, since)";
-    let tail = "ON CONFLICT (customer_id) DO UPDATE SET standing_revision = excluded.standing_revision, \
-                relationship = excluded.relationship, stage = excluded.stage, tier = excluded.tier, \
-                code = excluded.code, estimated = excluded.estimated, since = excluded.since \
-                WHERE customer.standing_revision < excluded.standing_revision RETURNING customer_id";
-    for row in write_rows(tx, head, newest.iter().map(row).collect(), tail).await? {
-        let id = id_of(&row)?;
-        if let Some((_, standing)) = newest.get(&id) {
-            let standing = scoring::Standing { customer_id: String::new(), ..(*standing).clone() };
+        ];
+        (news.authoritative, row)
+    });
+    for id in STANDINGS.put(tx, rows).await? {
+        if let Some(news) = news.get(&id) {
+            let standing = scoring::Standing { customer_id: String::new(), ..news.item.clone() };
             publish(tx, id, CustomerMessage { standing: Some(standing), ..Default::default() });
         }
     }
@@ -116,22 +147,14 @@ pub(crate) async fn apply_customers(
     key: &Key,
     changes: &[feed::Change<profiles::Customer>],
 ) -> Result<()> {
-    let customers = changes.iter().map(|change| &change.message);
-    let newest = newest(
-        customers.map(|customer| (customer.customer_id.as_str(), customer.revision, to_bytes(&key.of(customer)))),
-    );
-    let row = |(id, (revision, points)): (&Uuid, &(i64, Vec<u8>))| {
-        vec![(*id).into(), (*revision).into(), points.clone().into()]
-    };
-    let head = "INSERT INTO customer (customer_id, profile_revision, points)";
-    let tail = "ON CONFLICT (customer_id) DO UPDATE SET profile_revision = excluded.profile_revision, \
-                points = excluded.points WHERE customer.profile_revision < excluded.profile_revision \
-                RETURNING customer_id";
-    for row in write_rows(tx, head, newest.iter().map(row).collect(), tail).await? {
-        let id = id_of(&row)?;
-        if let Some((_, points)) = newest.get(&id) {
-            publish(tx, id, CustomerMessage { points: Some(points.clone()), ..Default::default() });
-        }
+    let news = feed::newest(changes, |customer| Some((customer.customer_id.as_str(), customer.revision, customer)));
+    let points: BTreeMap<Uuid, Vec<u8>> = news.iter().map(|(id, news)| (*id, to_bytes(&key.of(news.item)))).collect();
+    let rows = news.iter().zip(points.values()).map(|((id, news), points)| {
+        (news.authoritative, vec![(*id).into(), news.revision.into(), points.clone().into()])
+    });
+    for id in POINTS.put(tx, rows).await? {
+        let points = points.get(&id).cloned();
+        publish(tx, id, CustomerMessage { points, ..Default::default() });
     }
     Ok(())
 }
@@ -139,24 +162,42 @@ pub(crate) async fn apply_customers(
 /// Complaints, as their service published them. Counted here rather than taken over: then the count is right whatever the order in
 /// which a snapshot and the changes after it come.
 pub(crate) async fn apply_complaints(tx: &Tx<'_>, changes: &[feed::Change<complaints::ComplaintChange>]) -> Result<()> {
-    let cases = changes.iter().filter_map(|change| change.message.complaint.as_ref());
-    let newest = newest(cases.map(|case| (case.complaint_id.as_str(), case.revision, case)));
-    let mut rows = Vec::new();
-    for (id, (revision, case)) in &newest {
-        let Ok(customer_id) = Uuid::parse_str(&case.customer_id) else {
+    let news = feed::newest(changes, |change| {
+        let complaint = change.complaint.as_ref()?;
+        let Ok(customer_id) = Uuid::parse_str(&complaint.customer_id) else {
             tracing::warn!("a followed complaint has no valid customer; it is left out");
-            continue;
+            return None;
         };
-        rows.push(vec![(*id).into(), customer_id.into(), (*revision).into(), is_open(case.state()).into()]);
+        Some((complaint.complaint_id.as_str(), complaint.revision, (customer_id, complaint.state().is_open())))
+    });
+    let rows = news.iter().map(|(id, news)| {
+        let (customer_id, is_open) = news.item;
+        (news.authoritative, vec![(*id).into(), news.revision.into(), customer_id.into(), is_open.into()])
+    });
+    let changed = COMPLAINTS.put(tx, rows).await?;
+    count_open(tx, changed.into_iter().collect()).await
+}
+
+/// Drops the complaints that a whole snapshot did not name: those that their service lost would pause selling for ever. Until it is complete
+/// they stay, with a negative revision, which turns positive again by whatever comes of them.
+pub(crate) async fn drop_lost_complaints(tx: &Tx<'_>, turn: Turn) -> Result<()> {
+    match turn {
+        Turn::Begins => {
+            tx.execute_unprepared("UPDATE pause SET revision = -revision WHERE revision > 0").await?;
+            Ok(())
+        }
+        Turn::Complete => {
+            let text = "DELETE FROM pause WHERE revision < 0 RETURNING customer_id";
+            let rows = tx.query_all_raw(sql(&**tx, text, [])).await?;
+            count_open(tx, rows.iter().map(id_of).collect::<Result<_>>()?).await
+        }
     }
-    let head = "INSERT INTO pause (complaint_id, customer_id, revision, is_open)";
-    let tail = "ON CONFLICT (complaint_id) DO UPDATE SET revision = excluded.revision, is_open = excluded.is_open \
-                WHERE pause.revision < excluded.revision RETURNING customer_id";
-    let mut open = BTreeMap::new();
-    for row in write_rows(tx, head, rows, tail).await? {
-        open.insert(id_of(&row)?, 0_i32);
-    }
-    let ids: Vec<Uuid> = open.keys().copied().collect();
+}
+
+/// Counts the open complaints of these customers anew and publishes how many they are.
+async fn count_open(tx: &Tx<'_>, customers: BTreeSet<Uuid>) -> Result<()> {
+    let mut open: BTreeMap<Uuid, i32> = customers.iter().map(|id| (*id, 0)).collect();
+    let ids: Vec<Uuid> = customers.into_iter().collect();
     for chunk in ids.chunks(ROWS) {
         let marks: Vec<_> = (2..chunk.len() + 2).map(|n| format!("${n}")).collect();
         let text = format!(
@@ -178,15 +219,6 @@ pub(crate) async fn apply_complaints(tx: &Tx<'_>, changes: &[feed::Change<compla
         publish(tx, id, CustomerMessage { open_complaints, ..Default::default() });
     }
     Ok(())
-}
-
-/// Whether selling pauses for it.
-fn is_open(state: complaints::ComplaintState) -> bool {
-    use complaints::ComplaintState::{Closed, Filed, Open, Reopened, Resolved, Unspecified, Waiting};
-    match state {
-        Filed | Open | Waiting | Reopened => true,
-        Resolved | Closed | Unspecified => false,
-    }
 }
 
 /// All that a view holds: the channels and queues first, then the customers by id.

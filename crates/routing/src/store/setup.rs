@@ -166,12 +166,22 @@ pub(crate) async fn point_key(db: &Db) -> Result<Key> {
     Ok(Key::new(Vec::<u8>::try_get(&row, "", "point_key").map_err(sea_orm::DbErr::from)?))
 }
 
-/// Writes the first channels and queues, if there are none; replicas may start at once.
-pub(crate) async fn seed_if_empty(db: &Db, currency: &str) -> Result<()> {
+/// Writes the first channels and queues, if there are none; replicas may start at once. Costs are compared with each other and never
+/// converted, so channels in another currency than `currency` refuse the start.
+pub(crate) async fn seed_or_check(db: &Db, currency: &str) -> Result<()> {
     db.run_tx("seed_setup", |tx| {
         Box::pin(async move {
             lock_setup(tx).await?;
-            if channel_count(tx).await? > 0 {
+            let channels = list_channels(&**tx).await?;
+            if let Some(other) = channels.iter().find(|channel| channel.currency != currency) {
+                let kept = &other.currency;
+                let message = format!(
+                    "the costs of the channels in this database are in {kept}; set it back to {kept}, or start with an empty \
+                     database to keep them in {currency}"
+                );
+                return Err(Error::invalid("routing.currency", message));
+            }
+            if !channels.is_empty() {
                 return Ok(());
             }
             for channel in seed::channels(currency) {

@@ -8,7 +8,7 @@ use proto::{
 
 use sea_orm::ConnectionTrait;
 
-use crate::support::{Peers, Suite, decide, decide_phone, id, replica, standing};
+use crate::support::{Peers, Suite, case, decide, decide_phone, id, record, replica, standing};
 
 async fn older_news_of_a_standing_changes_nothing(backend: Backend) {
     let suite = Suite::start(backend).await;
@@ -113,6 +113,44 @@ async fn many_changes_under_way_end_where_the_peers_ended(backend: Backend) {
     }
 }
 
+async fn a_snapshot_replaces_newer_revisions_and_complaints_that_it_does_not_name_are_dropped(backend: Backend) {
+    let suite = Suite::start(backend).await;
+    let peers = &suite.peers;
+    peers.stands(id(1), 7, Tier::Important, Code::A);
+    peers.record(id(1), 7, &["+441632960001"]);
+    peers.complaint(id(100), id(1), 9, ComplaintState::Closed);
+    peers.record(id(2), 1, &["+441632960002"]);
+    peers.complaint(id(200), id(2), 1, ComplaintState::Filed);
+    eventually("all is followed", || async {
+        let (one, two) =
+            (decide_phone(&suite.client, "+441632960001").await, decide_phone(&suite.client, "+441632960002").await);
+        one.standing.is_some() && two.selling_paused
+    })
+    .await;
+    // All three come back from a copy: tier and number were others, the first complaint was open, the second not yet filed.
+    let before = ScoreChange { standing: Some(standing(id(1), 2, Tier::Small, Code::C)), ..Default::default() };
+    peers.scores.restore([before]);
+    peers.customers.restore([record(id(1), 2, &["+441632960009"]), record(id(2), 1, &["+441632960002"])]);
+    peers.cases.restore([case(id(100), id(1), 2, ComplaintState::Waiting)]);
+    eventually("their present state is followed", || async {
+        let one = decide_phone(&suite.client, "+441632960009").await;
+        let two = decide_phone(&suite.client, "+441632960002").await;
+        let tier = one.standing.map(|standing| (standing.revision, standing.tier()));
+        tier == Some((2, Tier::Small)) && one.selling_paused && !two.selling_paused
+    })
+    .await;
+    assert!(decide_phone(&suite.client, "+441632960001").await.prospect, "the number of after the copy is nobody's");
+    // They count on from there.
+    peers.stands(id(1), 3, Tier::Major, Code::B);
+    peers.record(id(1), 3, &["+441632960003"]);
+    peers.complaint(id(100), id(1), 3, ComplaintState::Resolved);
+    eventually("what comes after is followed", || async {
+        let one = decide_phone(&suite.client, "+441632960003").await;
+        one.standing.is_some_and(|standing| standing.tier() == Tier::Major) && !one.selling_paused
+    })
+    .await;
+}
+
 async fn a_view_whose_connections_were_cut_opens_its_feed_again(backend: Backend) {
     let suite = Suite::start(backend).await;
     if backend == Backend::Postgres {
@@ -133,4 +171,5 @@ chassis::db_tests!(
     after_a_restart_all_is_known_before_the_first_answer_without_any_peer,
     a_change_without_a_valid_id_is_left_out_and_the_rest_goes_on,
     many_changes_under_way_end_where_the_peers_ended,
+    a_snapshot_replaces_newer_revisions_and_complaints_that_it_does_not_name_are_dropped,
 );

@@ -79,6 +79,18 @@ async fn the_first_start_has_channels_and_queues_and_a_second_adds_none(backend:
     assert_eq!(vip.target_answer_time.unwrap().seconds, 6);
 }
 
+async fn a_start_in_another_currency_than_the_channels_is_refused(backend: Backend) {
+    let suite = Suite::start(backend).await;
+    let start = |currency: &str| {
+        let database_url = suite.db.url().into();
+        let config = routing::Config { database_url, currency: currency.into(), ..routing::Config::default() };
+        routing::service(config, suite.server.context.clone()).start
+    };
+    let refused = start("JPY").await.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.starts_with("routing.currency: ") && refused.contains("set it back to USD"), "{refused}");
+    start("USD").await.unwrap();
+}
+
 async fn a_channel_is_created_once_however_often_it_is_sent(backend: Backend) {
     let suite = Suite::start(backend).await;
     let mut client = suite.client.clone();
@@ -283,6 +295,7 @@ async fn racing_creations_stop_at_the_limit_and_each_counts_once(backend: Backen
 
 chassis::db_tests!(
     the_first_start_has_channels_and_queues_and_a_second_adds_none,
+    a_start_in_another_currency_than_the_channels_is_refused,
     a_channel_is_created_once_however_often_it_is_sent,
     a_queue_is_created_once_in_a_channel_that_exists,
     an_update_sets_what_the_mask_names_and_nothing_else,

@@ -15,7 +15,7 @@ use chassis::{
 };
 use futures::{StreamExt, stream::BoxStream};
 use proto::{
-    common::v1::FeedPosition,
+    common::v1::{FeedMark, FeedPosition},
     complaints::v1 as complaints,
     profiles::v1 as profiles,
     routing::v1::{self as pb, routing_client::RoutingClient},
@@ -26,9 +26,9 @@ use tonic::{Request, Response, Status, body::Body, server::NamedService, service
 use tower::Service;
 use uuid::Uuid;
 
-/// What a peer has published: each message with its place as cursor.
+/// What a peer has published, in the life it is in: each message with life and place as cursor. After its first life a snapshot comes before that.
 #[derive(Debug)]
-pub(crate) struct Log<M>(Arc<watch::Sender<Vec<M>>>);
+pub(crate) struct Log<M>(Arc<watch::Sender<(u32, Vec<M>)>>);
 
 impl<M> Clone for Log<M> {
     fn clone(&self) -> Self {
@@ -38,24 +38,42 @@ impl<M> Clone for Log<M> {
 
 impl<M> Default for Log<M> {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Vec::new())))
+        Self(Arc::new(watch::Sender::new((0, Vec::new()))))
     }
 }
 
 impl<M: Clone + Send + Sync + 'static> Log<M> {
     pub(crate) fn publish(&self, messages: impl IntoIterator<Item = M>) {
-        self.0.send_modify(|log| log.extend(messages));
+        self.0.send_modify(|(_, log)| log.extend(messages));
     }
 
-    fn read(&self, cursor: &str) -> BoxStream<'static, (FeedPosition, M)> {
-        let at: usize = cursor.parse().unwrap_or(0);
-        let state = (self.0.subscribe(), at);
-        futures::stream::unfold(state, |(mut log, at)| async move {
-            let message = log.wait_for(|log| log.len() > at).await.ok()?[at].clone();
-            let position = FeedPosition { cursor: (at + 1).to_string(), ..Default::default() };
-            Some(((position, message), (log, at + 1)))
-        })
-        .boxed()
+    /// Restores the peer from a copy, in which it knew only so much. No cursor of before is good any more.
+    pub(crate) fn restore(&self, messages: impl IntoIterator<Item = M>) {
+        self.0.send_modify(|(life, log)| (*life, *log) = (*life + 1, messages.into_iter().collect()));
+    }
+
+    /// `None` marks the end of the snapshot.
+    fn read(&self, cursor: &str) -> Result<BoxStream<'static, (FeedPosition, Option<M>)>, Status> {
+        let (life, log) = self.0.borrow().clone();
+        let position = move |at: usize| FeedPosition { cursor: format!("{life}.{at}"), ..Default::default() };
+        let (snapshot, at) = match cursor.split_once('.') {
+            None if life == 0 => (Vec::new(), 0),
+            None => {
+                let end = (position(log.len()), None);
+                let at = log.len();
+                let items = log.into_iter().map(|message| (FeedPosition::default(), Some(message)));
+                (items.chain([end]).collect(), at)
+            }
+            Some((of, at)) if of == life.to_string() => (Vec::new(), at.parse().unwrap()),
+            Some(_) => return Err(chassis::Error::CursorUnknown.into()),
+        };
+        let live = futures::stream::unfold((self.0.subscribe(), at), move |(mut log, at)| async move {
+            let now = log.wait_for(|(now, log)| *now != life || log.len() > at).await.ok()?;
+            let message = (now.0 == life).then(|| now.1[at].clone())?;
+            drop(now);
+            Some(((position(at + 1), Some(message)), (log, at + 1)))
+        });
+        Ok(futures::stream::iter(snapshot).chain(live).boxed())
     }
 }
 
@@ -66,7 +84,7 @@ pub(crate) trait Followed: Send + Sync + 'static {
     type Request: prost::Message + Default + 'static;
     type Response: prost::Message + Default + 'static;
     fn cursor(request: Self::Request) -> String;
-    fn response(position: FeedPosition, message: Self::Message) -> Self::Response;
+    fn response(position: FeedPosition, message: Option<Self::Message>) -> Self::Response;
 }
 
 macro_rules! followed {
@@ -81,8 +99,10 @@ macro_rules! followed {
             fn cursor(request: Self::Request) -> String {
                 request.cursor
             }
-            fn response(position: FeedPosition, message: Self::Message) -> Self::Response {
-                Self::Response { position: Some(position), event: Some($package::$event::Event::$variant(message)) }
+            fn response(position: FeedPosition, message: Option<Self::Message>) -> Self::Response {
+                use $package::$event::Event;
+                let event = message.map_or(Event::Mark(FeedMark::SnapshotComplete.into()), Event::$variant);
+                Self::Response { position: Some(position), event: Some(event) }
             }
         }
     };
@@ -159,7 +179,7 @@ impl<F: Followed> tonic::server::ServerStreamingService<F::Request> for Watch<F>
     fn call(&mut self, request: Request<F::Request>) -> Self::Future {
         let log = self.0.0.clone();
         Box::pin(async move {
-            let messages = log.read(&F::cursor(request.into_inner()));
+            let messages = log.read(&F::cursor(request.into_inner()))?;
             let responses = messages.map(|(position, message)| Ok(F::response(position, message)));
             Ok(Response::new(responses.boxed()))
         })
@@ -196,26 +216,37 @@ impl Peers {
     }
 
     pub(crate) fn record(&self, customer: Uuid, revision: i64, phones: &[&str]) {
-        self.customers.publish([profiles::Customer {
-            customer_id: customer.to_string(),
-            revision,
-            phones: phones.iter().map(|phone| (*phone).to_owned()).collect(),
-            ..Default::default()
-        }]);
+        self.customers.publish([record(customer, revision, phones)]);
     }
 
     pub(crate) fn complaint(&self, complaint: Uuid, customer: Uuid, revision: i64, state: complaints::ComplaintState) {
-        self.cases.publish([complaints::ComplaintChange {
-            complaint: Some(complaints::Complaint {
-                complaint_id: complaint.to_string(),
-                customer_id: customer.to_string(),
-                revision,
-                state: state.into(),
-                ..Default::default()
-            }),
-            open_complaints: 0,
-        }]);
+        self.cases.publish([case(complaint, customer, revision, state)]);
     }
+}
+
+pub(crate) fn record(customer: Uuid, revision: i64, phones: &[&str]) -> profiles::Customer {
+    profiles::Customer {
+        customer_id: customer.to_string(),
+        revision,
+        phones: phones.iter().map(|phone| (*phone).to_owned()).collect(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn case(
+    complaint: Uuid,
+    customer: Uuid,
+    revision: i64,
+    state: complaints::ComplaintState,
+) -> complaints::ComplaintChange {
+    let complaint = complaints::Complaint {
+        complaint_id: complaint.to_string(),
+        customer_id: customer.to_string(),
+        revision,
+        state: state.into(),
+        ..Default::default()
+    };
+    complaints::ComplaintChange { complaint: Some(complaint), open_complaints: 0 }
 }
 
 pub(crate) fn standing(

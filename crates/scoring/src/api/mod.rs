@@ -89,6 +89,8 @@ impl Scoring for Api {
         let page = Page::<store::purchase::Place>::parse(&mut check, "ListPurchases", &request, size, 100, &token)?;
         check.done()?;
         let mut rows = store::purchase::list(self.db.read(), customer, page.after.as_ref(), page.limit()).await?;
+        // After reading them: what the books are kept in does not change any more once there are rows.
+        self.scorer.in_force(self.db.read()).await?;
         let next_page_token = page.cut(&mut rows, |row| (row.time_us, row.source.clone(), row.purchase_id.clone()))?;
         let purchases = rows.iter().map(|row| row.to_proto(&self.rules.currency)).collect();
         Ok(Response::new(pb::ListPurchasesResponse { purchases, next_page_token }))
@@ -205,6 +207,8 @@ impl Scoring for Api {
             reason: ErrorReason::NoRanking,
             message: "no ranking was made yet: call RankCustomers first".to_owned(),
         })?;
+        // As in ListPurchases.
+        self.scorer.in_force(self.db.read()).await?;
         let (basis, tiers) = match basis {
             pb::PyramidBasis::Realised => (basis, &last.ranking.realised),
             pb::PyramidBasis::Lifetime | pb::PyramidBasis::Unspecified => {

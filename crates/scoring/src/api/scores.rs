@@ -1,12 +1,15 @@
 //! Scores and pyramids as protobuf has them.
+use std::{collections::HashMap, sync::Arc};
+
 use chassis::{Result, clock::to_proto, parse::Check};
 use jiff::Timestamp;
 use proto::scoring::v1 as pb;
+use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::Api;
 use crate::{
-    calendar,
+    calendar, follow,
     in_force::InForce,
     pyramid,
     score::{Day, Summary},
@@ -27,28 +30,50 @@ impl Api {
         Some(as_of)
     }
 
-    /// The scores of these customers, absent for one who is not known.
+    /// The scores of these customers, absent for one whom profiles does not know either.
     pub(super) async fn scores(
         &self,
         ids: &[Uuid],
         as_of: Option<Timestamp>,
         with_evidence: bool,
     ) -> Result<Vec<Option<pb::Score>>> {
-        let connection = self.db.read();
         let mut distinct = ids.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let mut customers = store::customer::find(connection, &distinct).await?;
-        let in_force = self.scorer.in_force(connection).await?;
-        if let Some(as_of) = as_of {
-            // The past is not kept: the ledger is added up again, up to then.
-            let mut sums = store::purchase::summaries_of(connection, &distinct, as_of.as_microsecond()).await?;
-            for (id, customer) in &mut customers {
-                customer.summary = sums.remove(id).unwrap_or_default();
+        let (mut customers, in_force) = match as_of {
+            None => self.known(self.db.read(), &distinct).await?,
+            Some(as_of) => {
+                // The past is not kept: the ledger is added up again, up to then. In one transaction, or a correction in between would
+                // show in the sums and not in the rest.
+                let tx = self.db.read_tx().await?;
+                let (mut customers, in_force) = self.known(&tx, &distinct).await?;
+                let mut sums = store::purchase::summaries_of(&tx, &distinct, as_of.as_microsecond()).await?;
+                tx.commit().await?;
+                for (id, customer) in &mut customers {
+                    customer.summary = sums.remove(id).unwrap_or_default();
+                }
+                (customers, in_force)
             }
+        };
+        let unknown: Vec<Uuid> = distinct.into_iter().filter(|id| !customers.contains_key(id)).collect();
+        if !unknown.is_empty() {
+            // Profiles may know them before its feed has told us. Nothing is written: the feed will do that, and announce them.
+            let answers = follow::ask(self.profiles.clone(), &unknown).await?;
+            customers.extend(answers.into_iter().filter_map(|(id, profile)| {
+                profile.map(|profile| (id, Customer::new(id, profile.revision, profile.facts)))
+            }));
         }
         let moment = as_of.unwrap_or_else(|| self.context.clock.now());
         Ok(ids.iter().map(|id| Some(self.score(customers.get(id)?, &in_force, moment, with_evidence))).collect())
+    }
+
+    /// Those of these customers that are known here, and what is in force.
+    async fn known<C: ConnectionTrait>(
+        &self,
+        connection: &C,
+        ids: &[Uuid],
+    ) -> Result<(HashMap<Uuid, Customer>, Arc<InForce>)> {
+        Ok((store::customer::find(connection, ids).await?, self.scorer.in_force(connection).await?))
     }
 
     fn score(&self, customer: &Customer, in_force: &InForce, moment: Timestamp, with_evidence: bool) -> pb::Score {

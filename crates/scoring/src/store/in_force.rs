@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::Columns;
 use crate::{
+    books::Terms,
     fit::Fitted,
     in_force::InForce,
     pyramid::Ranking,
@@ -23,21 +24,43 @@ fn missing() -> Error {
     Error::Internal("in_force has no row".to_owned())
 }
 
-/// Ids of the models in force.
-struct Ids {
+/// What the books are kept in, locked; absent before the first start.
+pub async fn terms_for_update(tx: &Tx<'_>) -> Result<Option<Terms>> {
+    let text = format!("SELECT currency, time_zone FROM in_force WHERE id = 1{}", tx.for_update());
+    let row = tx.query_one_raw(sql(&**tx, text, [])).await?.ok_or_else(missing)?;
+    terms(&mut Columns::of(&row))
+}
+
+fn terms(columns: &mut Columns<'_>) -> Result<Option<Terms>> {
+    let (currency, time_zone) = (columns.take::<Option<String>>()?, columns.take::<Option<String>>()?);
+    Ok(currency.zip(time_zone).map(|(currency, time_zone)| Terms { currency, time_zone }))
+}
+
+/// Settles what the books are kept in. The version grows, so that every replica reads it before its next row.
+pub async fn set_terms(tx: &Tx<'_>, terms: &Terms) -> Result<()> {
+    let text = "UPDATE in_force SET version = version + 1, currency = $1, time_zone = $2 WHERE id = 1";
+    let values = [terms.currency.as_str().into(), terms.time_zone.as_str().into()];
+    tx.execute_raw(sql(&**tx, text, values)).await?;
+    Ok(())
+}
+
+/// The row of what is in force: ids of the models, and what the books are kept in.
+struct Row {
     version: i64,
+    terms: Option<Terms>,
     buying: Option<Uuid>,
     one_timers: Option<Uuid>,
     spend: Option<Uuid>,
     ranking: Option<Uuid>,
 }
 
-async fn ids<C: ConnectionTrait>(connection: &C) -> Result<Ids> {
-    let text = "SELECT version, buying, one_timers, spend, ranking FROM in_force WHERE id = 1";
+async fn row<C: ConnectionTrait>(connection: &C) -> Result<Row> {
+    let text = "SELECT version, currency, time_zone, buying, one_timers, spend, ranking FROM in_force WHERE id = 1";
     let row = connection.query_one_raw(sql(connection, text, [])).await?.ok_or_else(missing)?;
     let mut columns = Columns::of(&row);
-    Ok(Ids {
+    Ok(Row {
         version: columns.take()?,
+        terms: terms(&mut columns)?,
         buying: columns.take()?,
         one_timers: columns.take()?,
         spend: columns.take()?,
@@ -47,8 +70,8 @@ async fn ids<C: ConnectionTrait>(connection: &C) -> Result<Ids> {
 
 /// What is in force, all of one moment: the ids are read at once, and what stands under them never changes.
 pub async fn load<C: ConnectionTrait>(connection: &C) -> Result<InForce> {
-    let ids = ids(connection).await?;
-    let models = match (ids.buying, ids.one_timers, ids.spend) {
+    let row = row(connection).await?;
+    let models = match (row.buying, row.one_timers, row.spend) {
         (Some(buying), Some(one_timers), Some(spend)) => Some(Models {
             id: buying,
             buying: model(connection, buying).await?.buying()?,
@@ -57,17 +80,17 @@ pub async fn load<C: ConnectionTrait>(connection: &C) -> Result<InForce> {
         }),
         _ => None,
     };
-    let cut_offs = match ids.ranking {
+    let cut_offs = match row.ranking {
         Some(id) => Some(ranking(connection, id).await?.ranking.cut_offs),
         None => None,
     };
-    Ok(InForce { version: ids.version, models, cut_offs })
+    Ok(InForce { version: row.version, terms: row.terms, models, cut_offs })
 }
 
 /// The ids of the models of buying and of spending that scores are computed with.
 pub async fn models_in_force<C: ConnectionTrait>(connection: &C) -> Result<[Option<Uuid>; 2]> {
-    let ids = ids(connection).await?;
-    Ok([ids.buying, ids.spend])
+    let row = row(connection).await?;
+    Ok([row.buying, row.spend])
 }
 
 /// Puts models into force.
@@ -157,7 +180,7 @@ async fn ranking<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<LastRan
 
 /// The ranking in force.
 pub async fn find_ranking<C: ConnectionTrait>(connection: &C) -> Result<Option<LastRanking>> {
-    match ids(connection).await?.ranking {
+    match row(connection).await?.ranking {
         Some(id) => Ok(Some(ranking(connection, id).await?)),
         None => Ok(None),
     }

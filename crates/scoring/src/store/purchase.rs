@@ -2,7 +2,7 @@
 use std::collections::{HashMap, HashSet};
 
 use chassis::{Result, Tx, db::sql};
-use sea_orm::{ConnectionTrait, QueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Value};
 use uuid::Uuid;
 
 use super::{Columns, bulk};
@@ -81,6 +81,14 @@ pub async fn lock(tx: &Tx<'_>, like: &[&Purchase]) -> Result<HashMap<(String, St
     rows.iter()
         .map(|row| read(row).map(|purchase| ((purchase.source.clone(), purchase.purchase_id.clone()), purchase)))
         .collect()
+}
+
+/// Whether anything was ever recorded. Keeps others from recording until the transaction ends, so that it stays true.
+pub async fn any_locked(tx: &Tx<'_>) -> Result<bool> {
+    if tx.get_database_backend() == DatabaseBackend::Postgres {
+        tx.execute_unprepared("LOCK TABLE purchase IN SHARE MODE").await?;
+    }
+    Ok(tx.query_one_raw(sql(&**tx, "SELECT source FROM purchase LIMIT 1", [])).await?.is_some())
 }
 
 /// Which of these days of these customers have a sale.
@@ -169,7 +177,8 @@ pub async fn list<C: ConnectionTrait>(
     limit: u64,
 ) -> Result<Vec<Purchase>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let order = "ORDER BY day DESC, time_us DESC, source DESC, purchase_id DESC";
+    // Not by day: where clocks are put back over midnight, a later moment falls on an earlier day.
+    let order = "ORDER BY time_us DESC, source DESC, purchase_id DESC";
     let statement = match after {
         None => {
             let text = format!("SELECT {COLUMNS} FROM purchase WHERE customer_id = $1 {order} LIMIT $2");

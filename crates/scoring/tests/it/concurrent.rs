@@ -1,5 +1,9 @@
 //! Many at once.
-use chassis::{db_tests, testing::Backend};
+use chassis::{
+    clock::to_proto,
+    db_tests,
+    testing::{Backend, noon},
+};
 use proto::scoring::v1 as pb;
 
 use crate::stand::{Client, Stand, id, minor, sale};
@@ -8,6 +12,7 @@ db_tests!(
     concurrent_writers_on_the_same_customers_lose_nothing,
     the_same_rows_from_many_callers_count_once,
     one_purchase_per_call_is_recorded_by_many_callers_at_once,
+    a_score_as_of_a_moment_is_all_of_one_moment,
 );
 
 async fn record(mut client: Client, purchases: Vec<pb::Purchase>) -> pb::PurchaseCounts {
@@ -86,4 +91,29 @@ async fn one_purchase_per_call_is_recorded_by_many_callers_at_once(backend: Back
     let scores = stand.client.clone().batch_get_scores(request).await.unwrap().into_inner().scores;
     let sales: i64 = scores.iter().map(|score| minor(score.summary.as_ref().unwrap().sales.as_ref())).sum();
     assert_eq!(sales, 200);
+}
+
+async fn a_score_as_of_a_moment_is_all_of_one_moment(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    let customers: Vec<_> = (1..=40).map(id).collect();
+    stand.profiles.know(customers.iter().copied());
+    stand.record(customers.iter().map(|customer| sale(customer, *customer, 9, 1)).collect()).await;
+    let mut client = stand.client.clone();
+    let request = pb::BatchGetScoresRequest {
+        customer_ids: customers.iter().map(ToString::to_string).collect(),
+        as_of: Some(to_proto(noon())),
+        with_evidence: false,
+    };
+    // The second purchase of each is announced with it, so the revision tells which purchases are to be seen.
+    let recording = customers.iter().map(|customer| {
+        let again = sale(format!("{customer} again"), *customer, 5, 1);
+        tokio::spawn(record(stand.client.clone(), vec![again]))
+    });
+    let mut recording: Vec<_> = recording.collect();
+    while !recording.is_empty() {
+        recording.retain(|call| !call.is_finished());
+        for score in client.batch_get_scores(request.clone()).await.unwrap().into_inner().scores {
+            assert_eq!(score.standing.unwrap().revision, score.summary.unwrap().occasions);
+        }
+    }
 }

@@ -16,13 +16,14 @@ use uuid::Uuid;
 
 use crate::{
     cdnow,
-    stand::{Stand, id, sale},
+    stand::{Client, Stand, id, sale},
 };
 
 db_tests!(
     a_replay_gives_the_same_operation,
     a_request_id_with_another_body_is_refused,
-    many_replays_at_once_make_one_operation,
+    many_fits_of_one_request_at_once_are_one_operation,
+    many_rankings_of_one_request_at_once_are_one_operation,
     an_operation_that_is_not_there_is_not_found,
     what_cannot_be_fitted_fails_with_the_reason,
     nothing_is_ranked_before_the_first_fit,
@@ -75,21 +76,27 @@ async fn a_request_id_with_another_body_is_refused(backend: Backend) {
     assert_eq!(fault(&stand.client.clone().rank_customers(other).await.unwrap_err()).1, "REQUEST_ID_REUSED");
 }
 
-async fn many_replays_at_once_make_one_operation(backend: Backend) {
+async fn many_fits_of_one_request_at_once_are_one_operation(backend: Backend) {
+    race(backend, async |mut client| client.fit_models(fit_request("one")).await.unwrap().into_inner()).await;
+}
+
+async fn many_rankings_of_one_request_at_once_are_one_operation(backend: Backend) {
+    let request = || pb::RankCustomersRequest { request_id: "one".into(), as_of: None };
+    race(backend, async |mut client| client.rank_customers(request()).await.unwrap().into_inner()).await;
+}
+
+/// Twenty callers at two replicas, all with one request id, get one operation, and no other is there.
+async fn race(backend: Backend, ask: impl AsyncFn(Client) -> pb::Operation) {
     let stand = Stand::new(backend).await;
     let (_other, other_client) = stand.replica().await;
-    let callers: Vec<_> = (0..16)
-        .map(|n| {
-            let mut client = if n % 2 == 0 { stand.client.clone() } else { other_client.clone() };
-            tokio::spawn(async move { client.fit_models(fit_request("one")).await.unwrap().into_inner().operation_id })
-        })
-        .collect();
-    let mut ids = Vec::new();
-    for caller in callers {
-        ids.push(caller.await.unwrap());
-    }
+    let callers = (0..20).map(|n| ask(if n % 2 == 0 { stand.client.clone() } else { other_client.clone() }));
+    let operations = futures::future::join_all(callers).await;
+    let mut ids: Vec<_> = operations.into_iter().map(|operation| operation.operation_id).collect();
+    assert_eq!(ids.len(), 20);
     ids.dedup();
-    assert_eq!(ids.len(), 1, "{ids:?}");
+    let listed = stand.client.clone().list_operations(pb::ListOperationsRequest::default()).await.unwrap();
+    let listed = listed.into_inner().operations.into_iter().map(|operation| operation.operation_id);
+    assert_eq!(ids, listed.collect::<Vec<_>>());
 }
 
 async fn an_operation_that_is_not_there_is_not_found(backend: Backend) {
@@ -114,7 +121,7 @@ async fn what_cannot_be_fitted_fails_with_the_reason(backend: Backend) {
     stand.record(vec![sale(1, id(1), 5, 10), sale(2, id(2), 6, 10)]).await;
     let (_, reason, message) = failure(stand.fit("nobody came back").await);
     assert_eq!(reason, ErrorReason::NotFittable);
-    assert!(message.contains("came back"), "{message}");
+    assert!(message.starts_with("MBG/NBD cannot be fitted: ") && message.contains("came back"), "{message}");
     assert_eq!(stand.score(id(1)).await.model_id, "");
 }
 

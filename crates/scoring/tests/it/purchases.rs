@@ -14,6 +14,7 @@ db_tests!(
     a_purchase_of_nothing_is_an_occasion,
     the_day_is_that_of_the_business,
     purchases_are_listed_newest_first_page_by_page,
+    pages_go_by_time_where_clocks_are_put_back_over_midnight,
     a_stream_sums_up_and_counts_rows_from_its_first,
 );
 
@@ -156,6 +157,29 @@ async fn purchases_are_listed_newest_first_page_by_page(backend: Backend) {
     let mut expected = rows;
     expected.sort_by_key(|row| std::cmp::Reverse((row.purchase_time.unwrap().seconds, row.purchase_id.clone())));
     assert_eq!(listed, expected);
+}
+
+async fn pages_go_by_time_where_clocks_are_put_back_over_midnight(backend: Backend) {
+    let stand =
+        Stand::at(backend, chassis::testing::noon(), |config| config.time_zone = "America/St_Johns".into()).await;
+    stand.profiles.know([id(1)]);
+    // On 2010-11-07, a minute after midnight, it was 23:01 on the 6th again.
+    let row = |purchase_id: &str, time: &str| {
+        let time = chassis::clock::to_proto(time.parse().unwrap());
+        pb::Purchase { purchase_time: Some(time), ..sale(purchase_id, id(1), 1, 1) }
+    };
+    let rows = [("later", "2010-11-07T02:45:00Z"), ("earlier", "2010-11-07T02:30:30Z")].map(|(p, time)| row(p, time));
+    stand.record(rows.to_vec()).await;
+    let summary = stand.score(id(1)).await.summary.unwrap();
+    assert_eq!((summary.first_day.unwrap().day, summary.last_day.unwrap().day), (6, 7));
+    let (mut listed, mut token) = (Vec::new(), String::new());
+    for _ in 0..2 {
+        let request = pb::ListPurchasesRequest { customer_id: id(1).to_string(), page_size: 1, page_token: token };
+        let reply = stand.client.clone().list_purchases(request).await.unwrap().into_inner();
+        listed.extend(reply.purchases);
+        token = reply.next_page_token;
+    }
+    assert_eq!((listed.as_slice(), token.as_str()), (rows.as_slice(), ""));
 }
 
 async fn a_stream_sums_up_and_counts_rows_from_its_first(backend: Backend) {

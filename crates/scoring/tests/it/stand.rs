@@ -58,6 +58,13 @@ impl Stand {
         Self { client: client(&server), server, ..self }
     }
 
+    /// Starts the service once more on the same database, configured differently.
+    pub(crate) async fn start_with(&self, change: impl FnOnce(&mut scoring::Config)) -> chassis::Result<()> {
+        let mut config = self.config.clone();
+        change(&mut config);
+        scoring::service(config, self.server.context.clone()).start.await.map(|_| ())
+    }
+
     /// A second replica on the same database.
     pub(crate) async fn replica(&self) -> (TestServer, Client) {
         let server = start(&self.config, &self.clock, &self.profiles).await;
@@ -145,6 +152,8 @@ pub(crate) struct FakeProfiles(Arc<Known>);
 
 struct Known {
     log: Mutex<Vec<profiles::Customer>>,
+    /// How often it was restored. Cursors are of the life they were given out in, and after the first a snapshot comes before the changes.
+    life: AtomicUsize,
     length: watch::Sender<usize>,
     /// Does not feed its followers, so that customers have to be asked for.
     silent: AtomicBool,
@@ -156,6 +165,7 @@ impl Default for Known {
     fn default() -> Self {
         Self {
             log: Mutex::default(),
+            life: AtomicUsize::new(0),
             length: watch::Sender::new(0),
             silent: AtomicBool::new(true),
             down: AtomicBool::new(false),
@@ -168,14 +178,21 @@ impl FakeProfiles {
     /// Makes a customer known or changes one.
     pub(crate) fn put(&self, customer: Uuid, showed_interest: bool, targeted: bool) {
         let mut log = self.0.log.lock().unwrap();
-        let revision = log.len() as i64 + 1;
-        let customer_id = customer.to_string();
-        log.push(profiles::Customer { customer_id, revision, showed_interest, targeted, ..Default::default() });
+        log.push(record(log.len(), customer, showed_interest, targeted));
         self.0.length.send_replace(log.len());
     }
 
     pub(crate) fn know(&self, customers: impl IntoIterator<Item = Uuid>) {
         customers.into_iter().for_each(|customer| self.put(customer, true, false));
+    }
+
+    /// Comes back from a copy with only these customers, by their facts; they have counted to where they stand in the list.
+    pub(crate) fn restore(&self, customers: &[(Uuid, bool, bool)]) {
+        let mut log = self.0.log.lock().unwrap();
+        self.0.life.fetch_add(1, Ordering::SeqCst);
+        let records = customers.iter().enumerate();
+        *log = records.map(|(before, (id, interest, targeted))| record(before, *id, *interest, *targeted)).collect();
+        self.0.length.send_replace(log.len());
     }
 
     /// From now on it feeds its followers.
@@ -201,6 +218,11 @@ impl FakeProfiles {
             start: Box::pin(async move { Ok(Routes::new(ProfilesServer::new(fake))) }),
         }
     }
+}
+
+fn record(before: usize, customer: Uuid, showed_interest: bool, targeted: bool) -> profiles::Customer {
+    let (customer_id, revision) = (customer.to_string(), before as i64 + 1);
+    profiles::Customer { customer_id, revision, showed_interest, targeted, ..Default::default() }
 }
 
 #[tonic::async_trait]
@@ -231,13 +253,27 @@ impl Profiles for FakeProfiles {
         &self,
         request: Request<profiles::WatchCustomersRequest>,
     ) -> Result<Response<Self::WatchCustomersStream>, Status> {
-        let from: usize = request.get_ref().cursor.parse().unwrap_or(0);
+        let (life, length) = {
+            let log = self.0.log.lock().unwrap();
+            (self.0.life.load(Ordering::SeqCst), log.len())
+        };
+        let (from, snapshot) = match request.get_ref().cursor.split_once('.') {
+            None if life == 0 => (0, 0),
+            None => (0, length),
+            Some((of, from)) if of == life.to_string() => (from.parse().unwrap(), 0),
+            Some(_) => return Err(chassis::Error::CursorUnknown.into()),
+        };
         let state = (Arc::clone(&self.0), self.0.length.subscribe(), from);
-        let stream = futures::stream::unfold(state, |(known, mut length, next)| async move {
+        let stream = futures::stream::unfold(state, move |(known, mut length, next)| async move {
             loop {
                 let change = known.log.lock().unwrap().get(next).cloned();
+                if known.life.load(Ordering::SeqCst) != life {
+                    return None;
+                }
                 if let Some(customer) = change.filter(|_| !known.silent.load(Ordering::SeqCst)) {
-                    let position = FeedPosition { cursor: (next + 1).to_string(), ..Default::default() };
+                    // The mark at the end of a snapshot is left out: it would only bring the cursor sooner.
+                    let cursor = if next < snapshot { String::new() } else { format!("{life}.{}", next + 1) };
+                    let position = FeedPosition { cursor, ..Default::default() };
                     let event = Some(Event::Customer(customer));
                     let message = profiles::WatchCustomersResponse { position: Some(position), event };
                     return Some((Ok(message), (known, length, next + 1)));
