@@ -149,8 +149,8 @@ async fn a_manager_goes_from_a_file_to_a_pyramid() {
     assert_eq!(call_json(&format!("customer {id}")).await["customer"]["customerId"], id);
     let shown = call("customer cdnow:0001").await;
     assert!(shown.contains("known in cdnow as 0001") && shown.contains("100.50 USD"), "{shown}");
-    assert!(fail("customer cdnow:9999").await.contains("not found"));
-    assert!(fail("customer nobody").await.contains("customer_id"));
+    assert!(fail("customer cdnow:9999").await.contains("nobody is known under this identity"));
+    assert!(fail("customer nobody").await.contains("must be a customer's id (a UUID), or SYSTEM:ID"));
 
     // What to do when they call.
     let decision = call_json(&format!("decide {id} --purpose order --channel phone")).await;

@@ -10,7 +10,7 @@ use e2e::{
     calls::{buy, call_of, complaint_of, decide, ensure, file, full, sale},
     program::Split,
 };
-use proto::{complaints::v1 as complaints, profiles::v1 as profiles};
+use proto::{complaints::v1 as complaints, profiles::v1 as profiles, routing::v1 as routing, scoring::v1 as scoring};
 use tonic::Request;
 
 use crate::PROGRAM;
@@ -147,14 +147,16 @@ async fn a_decision_is_linked_to_the_purchase_that_moved_the_customer() {
     let suite = Split::start(PROGRAM, Backend::Sqlite, &[], &environment).await;
     let client = &suite.client;
     let ids = ensure(client, &["first", "second"]).await;
-    // What happened before routing followed comes from a snapshot, which has no causes; the second purchase comes as a change.
-    buy(client, &ids[0], "first", 100_00).await;
-    eventually("routing follows", || async { decide(client, &ids[0]).await.standing.is_some() }).await;
+    // What happened before routing followed comes from a snapshot, which has no causes; the second purchase comes as a change. The record is
+    // known before it, or that would change the standing once more.
+    buy(client, &ids[0], "first", 10_000).await;
+    eventually("routing follows", || async { has_bought(&decide(client, &ids[0]).await) }).await;
+    eventually("routing knows the record", || async { decide(client, &ids[1]).await.standing.is_some() }).await;
 
     let buyer = Caller::new(31);
-    let sale = sale(&ids[1], "second", "1998-06-30T13:00:00Z", 100_00);
+    let sale = sale(&ids[1], "second", "1998-06-30T13:00:00Z", 10_000);
     client.scoring().record_purchases(buyer.request(sale)).await.unwrap();
-    eventually("routing knows the buyer", || async { decide(client, &ids[1]).await.standing.is_some() }).await;
+    eventually("routing knows the buyer", || async { has_bought(&decide(client, &ids[1]).await) }).await;
     let contact = Caller::new(32);
     client.routing().decide(contact.request(call_of(&ids[1]))).await.unwrap();
 
@@ -170,6 +172,13 @@ async fn a_decision_is_linked_to_the_purchase_that_moved_the_customer() {
     let follower = spans.iter().find(|span| span.span_id == links[0].span_id).unwrap();
     assert_eq!((follower.kind, follower.service.as_str()), ("consumer", "routing"));
     assert!(descends(&spans, follower, one(&spans, "server", record)), "{spans:#?}");
+}
+
+/// Whether the decision knows of a purchase: of a record alone, scoring says only what it may become.
+fn has_bought(decided: &routing::DecideResponse) -> bool {
+    use scoring::Relationship::{FirstTime, Loyal, Repeat};
+    let standing = decided.standing.as_ref();
+    standing.is_some_and(|standing| matches!(standing.relationship(), FirstTime | Repeat | Loyal))
 }
 
 /// Somebody else's system, with a trace of its own.

@@ -11,14 +11,18 @@ use std::{
 use chassis::{
     Context, Db, Error, Result, Tx,
     clock::Clock,
-    db::BoxFuture,
-    feed::{self, Change, Entry, Event, Follow},
+    db::{BoxFuture, sql},
+    feed::{self, Change, Entry, Event, Follow, Turn},
     peers::Peers,
     testing::{Backend, TempDb, TestServer, eventually, noon},
 };
 use futures::{StreamExt, stream::BoxStream};
 use jiff::SignedDuration;
-use proto::{common::v1::FeedPosition, scoring::v1::Standing};
+use proto::{
+    common::v1::{FeedMark, FeedPosition},
+    scoring::v1::Standing,
+};
+use sea_orm::ConnectionTrait;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tonic::Status;
 use uuid::Uuid;
@@ -37,6 +41,7 @@ chassis::db_tests!(
     a_clock_that_jumps_neither_stops_nor_doubles_anything,
     an_error_that_says_nothing_of_the_cursor_keeps_it,
     a_follower_that_drains_leaves_no_half_batch,
+    a_follower_is_told_of_each_beginning_of_a_snapshot_and_once_of_its_end,
 );
 
 /// Longer than a lease.
@@ -407,4 +412,50 @@ async fn a_follower_that_drains_leaves_no_half_batch(backend: Backend) {
     assert_ne!(scene.cursor().await, "");
     replica.drain().await;
     publisher.stop().await.unwrap();
+}
+
+/// Writes down how many rows the projection has at the turn.
+fn note_turn<'c>(tx: &'c Tx<'_>, turn: Turn) -> BoxFuture<'c, Result<()>> {
+    Box::pin(async move {
+        let rows = number(&**tx, "SELECT COUNT(*) FROM projection").await;
+        let text = "INSERT INTO anomaly (id, stored, came) VALUES ($1, $2, $3)";
+        let values = [Uuid::nil().into(), i64::from(turn == Turn::Complete).into(), rows.into()];
+        tx.execute_raw(sql(&**tx, text, values)).await?;
+        Ok(())
+    })
+}
+
+async fn a_follower_is_told_of_each_beginning_of_a_snapshot_and_once_of_its_end(backend: Backend) {
+    let scene = Scene::new(backend).await;
+    let context = Context::new(scene.clock.clone(), Peers::default());
+    let opened = Arc::new(AtomicUsize::new(0));
+    let connect = {
+        let opened = Arc::clone(&opened);
+        move |_| {
+            let item = Entry { position: FeedPosition::default(), ..entry(1) };
+            let mark = Entry { event: Event::Mark(FeedMark::SnapshotComplete), ..entry(2) };
+            let broken = || Err(Status::unavailable("breaks off"));
+            let entries = match opened.fetch_add(1, Ordering::SeqCst) {
+                0 => vec![broken()],
+                1 => vec![Ok(item), broken()],
+                2 => vec![Ok(item), Ok(mark), Ok(entry(2)), broken()],
+                _ => vec![Ok(entry(3)), broken()],
+            };
+            async move { Ok(futures::stream::iter(entries).boxed()) as Result<BoxStream<'static, _>, Status> }
+        }
+    };
+    let follow = Follow { name: "scores", db: scene.target.clone() };
+    let apply: Apply = Box::new(|tx, changes| project(tx, changes));
+    let task = tokio::spawn(feed::follow_whole(context.clone(), follow, connect, apply, note_turn));
+    let counted = &opened;
+    eventually("five connections", || async move { counted.load(Ordering::SeqCst) >= 5 }).await;
+    context.shutdown.cancel();
+    task.await.unwrap();
+    let count = async |what: &str| {
+        // The doubles of the last connections are noted there, too, with the revision 3.
+        number(scene.target.read(), &format!("SELECT COUNT(*) FROM anomaly WHERE {what}")).await
+    };
+    // Before the items of the first that came at all, and before those of the next.
+    assert_eq!((count("stored = 0 AND came = 0").await, count("stored = 0 AND came = 1").await), (2, 1));
+    assert_eq!((count("stored = 1").await, count("stored = 1 AND came = 1").await), (1, 1));
 }

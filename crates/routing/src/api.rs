@@ -53,7 +53,8 @@ impl Api {
         let purpose = check.known_or_default("purpose", request.purpose);
         check.done()?;
 
-        // The link leads from the decision to the purchase, or whatever else moved the customer to where they stand.
+        // The link leads to the work that brought the standing here. It continues the purchase's trace, or where it took in several
+        // changes at once, is linked to it in turn.
         let known =
             who.and_then(|(id, shared)| Some((id, Caller { shared, ..self.view.caller(id, telemetry::link)? })));
         let case = Case { caller: known.map_or_else(Caller::default, |(_, caller)| caller), arrival, purpose };

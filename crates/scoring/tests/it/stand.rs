@@ -178,7 +178,8 @@ impl FakeProfiles {
     /// Makes a customer known or changes one.
     pub(crate) fn put(&self, customer: Uuid, showed_interest: bool, targeted: bool) {
         let mut log = self.0.log.lock().unwrap();
-        log.push(record(log.len(), customer, showed_interest, targeted));
+        let record = record(log.len(), customer, showed_interest, targeted);
+        log.push(record);
         self.0.length.send_replace(log.len());
     }
 
