@@ -480,9 +480,12 @@ struct Records<R> {
     done: bool,
 }
 
+/// The first line, put back in front of the rest.
+type Whole<R> = std::io::Chain<std::io::Cursor<Vec<u8>>, BufReader<R>>;
+
 enum Source<R> {
-    Csv(Box<csv::Reader<std::io::Chain<std::io::Cursor<Vec<u8>>, BufReader<R>>>>),
-    Blanks(BufReader<std::io::Chain<std::io::Cursor<Vec<u8>>, BufReader<R>>>),
+    Csv(Box<csv::Reader<Whole<R>>>),
+    Blanks(BufReader<Whole<R>>),
 }
 
 impl<R: Read> Records<R> {

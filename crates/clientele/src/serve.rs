@@ -147,9 +147,11 @@ pub async fn signalled() {
                     _ = interrupt => {}
                     _ = terminate.recv() => {}
                 }
-                return;
             }
-            Err(error) => tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C drains"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C drains");
+                let _ = interrupt.await;
+            }
         }
     }
     #[cfg(not(unix))]
