@@ -7,9 +7,9 @@ use chassis::{
     idempotency,
     parse::Check,
 };
-use futures::{StreamExt, stream::BoxStream};
+use futures::{TryStreamExt, stream::BoxStream};
 use prost::Message;
-use proto::complaints::v1::{self as pb, complaints_server::Complaints, watch_complaints_response};
+use proto::complaints::v1::{self as pb, complaints_server::Complaints};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -256,23 +256,16 @@ impl Complaints for Api {
             shutdown: self.context.shutdown.clone(),
         };
         let (rules, clock) = (Arc::clone(&self.rules), self.context.clock.clone());
-        let stream = feed::watch(source, &request.cursor, request.only_new).await?.map(move |entry| {
-            let entry = entry?;
-            let event = match entry.event {
-                Event::Change(mut change) => {
-                    // Items of a snapshot have no cursor, and come as they are stored: what follows from the moment is added here.
-                    if entry.position.cursor.is_empty()
-                        && let Some(complaint) = &mut change.complaint
-                    {
-                        reply::as_of(complaint, clock.now(), &rules);
-                    }
-                    watch_complaints_response::Event::Change(change)
-                }
-                Event::Mark(mark) => watch_complaints_response::Event::Mark(mark.into()),
-            };
-            Ok(pb::WatchComplaintsResponse { position: Some(entry.position), event: Some(event) })
+        let entries = feed::watch(source, &request.cursor, request.only_new).await?.map_ok(move |mut entry| {
+            // Items of a snapshot have no cursor, and come as they are stored: what follows from the moment is added here.
+            if let Event::Change(pb::ComplaintChange { complaint: Some(complaint), .. }) = &mut entry.event
+                && entry.position.cursor.is_empty()
+            {
+                reply::as_of(complaint, clock.now(), &rules);
+            }
+            entry
         });
-        Ok(Response::new(stream.boxed()))
+        Ok(Response::new(feed::respond::<feed::Complaints>(entries)))
     }
 }
 

@@ -2,16 +2,10 @@
 use std::sync::Arc;
 
 use chassis::{
-    Context, Db, Result, Tx,
-    feed::{self, Change, Entry, Event, Follow},
+    Context, Db, Error, Result, Tx,
+    feed::{self, Change},
 };
-use futures::StreamExt;
-use proto::{
-    common::v1::FeedMark,
-    scoring::v1::{
-        ScoreChange, WatchScoresRequest, WatchScoresResponse, scoring_client::ScoringClient, watch_scores_response,
-    },
-};
+use proto::scoring::v1::ScoreChange;
 
 use crate::{
     api,
@@ -22,36 +16,13 @@ use crate::{
 /// Starts to follow scoring.
 ///
 /// # Errors
-/// `Peer` where scoring is not configured.
+/// `Invalid` where scoring is not configured.
 pub(crate) fn spawn(context: &Context, db: &Db, rules: &Arc<Rules>) -> Result<()> {
-    let channel = context.peers.channel("scoring")?;
-    let connect = move |cursor| {
-        let mut client = ScoringClient::new(channel.clone());
-        async move {
-            let request = WatchScoresRequest { cursor, only_new: false };
-            let stream = client.watch_scores(request).await?.into_inner();
-            Ok(stream.map(|message| message.map(entry)).boxed())
-        }
-    };
     let rules = Arc::clone(rules);
-    let follow = Follow { name: "scoring", db: db.clone() };
-    let task = feed::follow(context.clone(), follow, connect, move |tx, changes| {
+    feed::spawn_follow::<feed::Scores, Error, _>(context, db, move |tx, changes| {
         let rules = Arc::clone(&rules);
         Box::pin(async move { apply(tx, changes, &rules).await })
-    });
-    context.spawn("follow_scoring", task);
-    Ok(())
-}
-
-fn entry(message: WatchScoresResponse) -> Entry<ScoreChange> {
-    use watch_scores_response::Event as Sent;
-    let event = match message.event {
-        Some(Sent::Change(change)) => Event::Change(change),
-        Some(Sent::Mark(mark)) => Event::Mark(FeedMark::try_from(mark).unwrap_or_default()),
-        // A kind of event that a newer version sends: nothing to apply, and the cursor moves on.
-        None => Event::Mark(FeedMark::Unspecified),
-    };
-    Entry { position: message.position.unwrap_or_default(), event }
+    })
 }
 
 async fn apply(tx: &Tx<'_>, changes: &[Change<ScoreChange>], rules: &Rules) -> Result<()> {
