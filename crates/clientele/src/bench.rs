@@ -224,23 +224,10 @@ impl Suite {
         }
         *self.lock() = ids;
         bar.set_message("recording their purchases");
-        // Every third customer comes again; every thirtieth often: enough to fit and to rank by.
         let mut rows = Vec::new();
         for customer in 0..CUSTOMERS {
-            let visits = if customer % 30 == 0 {
-                8
-            } else if customer % 3 == 0 {
-                3
-            } else {
-                1
-            };
-            for visit in 0..visits {
-                let day = (customer % 97 + visit * (11 + customer % 23)) % 290;
-                rows.push(self.purchase(
-                    customer,
-                    i64::try_from(day).unwrap_or(0),
-                    500 + (customer * 7_919 % 9_500) as i64,
-                ));
+            for (day, minor_units) in history(customer as u64) {
+                rows.push(self.purchase(customer, day, minor_units));
             }
         }
         for chunk in rows.chunks(5_000) {
@@ -390,6 +377,34 @@ async fn calls(suite: &Suite, bar: &ProgressBar, calls: Calls) -> Result<Row> {
         median(echo_p99)
     );
     Ok(Row::new(key, ratios, text))
+}
+
+/// A customer who buys till they die, as the models have it: a rate and a chance to leave of their own, the same in every run. Days (0 to 289) and
+/// amounts in minor units.
+fn history(customer: u64) -> Vec<(i64, i64)> {
+    let mut state = customer;
+    // splitmix64: uniform in (0, 1).
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64 + f64::EPSILON
+    };
+    // Rates are exponential with a mean of one purchase in fifty days; the chance to leave after one is uniform below a half.
+    let rate = -uniform().ln() / 50.0;
+    let leaves = uniform() / 2.0;
+    let spend = 500.0 + 4_000.0 * -uniform().ln();
+    let mut day = uniform() * 200.0;
+    let mut visits = Vec::new();
+    while day < 290.0 && visits.len() < 200 {
+        visits.push((day as i64, (spend * (0.5 + uniform())) as i64));
+        if uniform() < leaves {
+            break;
+        }
+        day += -uniform().ln() / rate;
+    }
+    visits
 }
 
 /// Spreads consecutive numbers over all customers (Fibonacci hashing): each call another one, the same in every run.
