@@ -30,12 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the papers print: model, parameters, log-likelihood, where.
 const PUBLISHED: [(scoring::ModelKind, &str, &str, &str); 3] = [
     (scoring::ModelKind::BgNbd, "r 0.243  alpha 4.414  a 0.793  b 2.426", "-9582.4", "Fader, Hardie & Lee 2005"),
-    (
-        scoring::ModelKind::MbgNbd,
-        "r 0.525  alpha 6.183  a 0.891  b 1.614",
-        "-9582.1",
-        "Batislam et al. 2007, same data",
-    ),
+    (scoring::ModelKind::MbgNbd, "r 0.525  alpha 6.183  a 0.891  b 1.614", "-9582.1", "Batislam et al. 2007"),
     (scoring::ModelKind::GammaGamma, "p 6.25  q 3.74  gamma 15.44", "", "Fader & Hardie 2013"),
 ];
 
@@ -219,10 +214,18 @@ async fn standings(client: &Client) -> Result<()> {
 /// An important customer and a small one, as profiles knows them by following scoring.
 async fn choose(client: &Client) -> Result<[(&'static str, String); 2]> {
     let mut chosen = Vec::new();
-    for (word, tier) in [("important", scoring::Tier::Important), ("small", scoring::Tier::Small)] {
+    // Of each tier one with the code that is usual there.
+    for (word, tier, code) in [
+        ("important", scoring::Tier::Important, scoring::CustomerCode::A),
+        ("small", scoring::Tier::Small, scoring::CustomerCode::C),
+    ] {
         let customer = until("profiles follows scoring", || async {
             let message = profiles::ListCustomersRequest {
-                filter: Some(profiles::CustomerFilter { tiers: vec![tier.into()], ..Default::default() }),
+                filter: Some(profiles::CustomerFilter {
+                    tiers: vec![tier.into()],
+                    codes: vec![code.into()],
+                    ..Default::default()
+                }),
                 page_size: 1,
                 ..Default::default()
             };

@@ -11,8 +11,8 @@ use proto::{common::v1::Money, scoring::v1 as scoring};
 
 use crate::client::{Error, Result};
 
-/// Width of tables that go to a file or a pipe, in characters: a page of a report.
-const WIDTH: u16 = 120;
+/// Width of tables that go to a file or a pipe, in characters: a page of a report, on its side.
+const WIDTH: u16 = 140;
 
 /// Prints a line to standard output. A reader that went away (`| head`) ends the program quietly, as it does for other tools.
 pub fn line(text: impl AsRef<str>) {
