@@ -248,7 +248,13 @@ impl Tx<'_> {
     /// open things) goes under the parent's key, and so does its item in a snapshot: else the two could contradict each other.
     /// The followers' traces go on from the span that is current now.
     pub fn publish(&self, topic: &'static str, key: Uuid, message: &impl prost::Message) {
-        let change = feed::Pending::new(topic, key, message);
+        self.publish_caused(topic, key, message, "");
+    }
+
+    /// The same for what a followed change brought about: its cause goes on, a W3C traceparent, where one batch holds the changes of many
+    /// calls and the current span is that of the last. Empty is as [`Tx::publish`].
+    pub fn publish_caused(&self, topic: &'static str, key: Uuid, message: &impl prost::Message, cause: &str) {
+        let change = feed::Pending::new(topic, key, message).caused_by(cause);
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
     }
 

@@ -55,6 +55,11 @@ impl Pending {
     pub(crate) fn new(topic: &'static str, key: Uuid, message: &impl prost::Message) -> Self {
         Self { topic, key, payload: message.encode_to_vec(), traceparent: telemetry::current_traceparent() }
     }
+
+    /// With the cause that it is told instead of the current span, unless that is empty.
+    pub(crate) fn caused_by(self, cause: &str) -> Self {
+        if cause.is_empty() { self } else { Self { traceparent: Some(cause.to_owned()), ..self } }
+    }
 }
 
 /// Numbers and writes the changes; the last number, if there is any. Must be the last statement of the transaction: from here to the

@@ -345,7 +345,7 @@ pub(crate) async fn snapshot(
 
 /// Writes what is newer than what is kept, and what a snapshot says whatever is kept, locking the customers' rows in the order of their ids;
 /// the customers whose row changed.
-pub(crate) async fn put_tiers(tx: &Tx<'_>, news: &BTreeMap<Uuid, Newest<Tier>>) -> Result<Vec<Uuid>> {
+pub(crate) async fn put_tiers(tx: &Tx<'_>, news: &BTreeMap<Uuid, Newest<'_, Tier>>) -> Result<Vec<Uuid>> {
     let rows: Vec<_> = news.iter().collect();
     let mut written = Vec::new();
     // In runs, not in two passes: the order of locking stays. Only the one batch in which a snapshot ends has both kinds.

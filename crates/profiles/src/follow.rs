@@ -63,7 +63,7 @@ pub(crate) fn apply_complaints<'c>(
         let customers = store::find_many_for_update(tx, ids).await?;
         let here: HashSet<Uuid> = customers.iter().map(|customer| customer.id).collect();
         let (mut authoritative, mut newer_only) = (Vec::new(), Vec::new());
-        for (id, Newest { item: (customer_id, open), revision, authoritative: replaces }) in news {
+        for (id, Newest { item: (customer_id, open), revision, authoritative: replaces, .. }) in news {
             if here.contains(&customer_id) {
                 let into = if replaces { &mut authoritative } else { &mut newer_only };
                 into.push(Complaint { id, customer_id, revision, open });

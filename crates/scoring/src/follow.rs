@@ -44,7 +44,7 @@ async fn apply(tx: &Tx<'_>, scorer: Arc<Scorer>, changes: &[Change<profiles::Cus
     let ids: Vec<Uuid> = news.keys().copied().collect();
     let mut there = store::customer::lock(tx, &ids).await?;
     let mut moved = Vec::new();
-    for (id, Newest { item: facts, revision, authoritative }) in news {
+    for (id, Newest { item: facts, revision, authoritative, .. }) in news {
         match there.remove(&id) {
             None => moved.push(Customer::new(id, revision, facts)),
             Some(customer) if customer.profile_revision >= revision && !authoritative => {}

@@ -42,6 +42,8 @@ pub struct Change<M> {
     pub message: M,
     /// The publishing service's number; 0 within a snapshot where it is not known.
     pub sequence: i64,
+    /// W3C trace context of the call that made the change; empty where there is none.
+    pub cause: String,
     /// True for an item of a snapshot: the publisher's present state, which replaces what is kept whatever the revisions are.
     pub snapshot: bool,
 }
@@ -252,25 +254,26 @@ impl<M> Batch<M> {
                 self.time = position.commit_time.map(|time| {
                     at_micros(time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000))
                 });
-                self.caused_by(position.traceparent);
-                self.changes.push(Change { message, sequence: position.sequence, snapshot });
+                let cause = position.traceparent;
+                self.caused_by(&cause);
+                self.changes.push(Change { message, sequence: position.sequence, cause, snapshot });
             }
             Event::Mark(FeedMark::SnapshotComplete) => self.completes = true,
             Event::Mark(FeedMark::Unspecified | FeedMark::Heartbeat) => {}
         }
     }
 
-    fn caused_by(&mut self, traceparent: String) {
+    fn caused_by(&mut self, traceparent: &str) {
         // Changes of one call come one after the other.
-        if traceparent.is_empty() || self.causes.last() == Some(&traceparent) {
+        if traceparent.is_empty() || self.causes.last().is_some_and(|last| last == traceparent) {
             return;
         }
-        match self.causes.iter().position(|cause| *cause == traceparent) {
+        match self.causes.iter().position(|cause| cause == traceparent) {
             Some(at) => drop(self.causes.remove(at)),
             None if self.causes.len() > LINKS => drop(self.causes.remove(0)),
             None => {}
         }
-        self.causes.push(traceparent);
+        self.causes.push(traceparent.to_owned());
     }
 
     /// One span per batch, a child of the last change's cause: the trace goes on from the call that made the change. The others are linked,

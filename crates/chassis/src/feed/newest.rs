@@ -7,9 +7,11 @@ use super::Change;
 
 /// What a batch says last of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Newest<T> {
+pub struct Newest<'c, T> {
     /// What counts.
     pub item: T,
+    /// W3C trace context of the call that made it so; empty where there is none.
+    pub cause: &'c str,
     /// Its revision, by the publisher's count.
     pub revision: i64,
     /// True where a snapshot named the key: the item then replaces what is kept, whatever the revisions are. Otherwise it does so only if its
@@ -28,7 +30,7 @@ pub struct Newest<T> {
 pub fn newest<'c, M, T>(
     changes: &'c [Change<M>],
     read: impl Fn(&'c M) -> Option<(&'c str, i64, T)>,
-) -> BTreeMap<Uuid, Newest<T>> {
+) -> BTreeMap<Uuid, Newest<'c, T>> {
     let mut newest = BTreeMap::new();
     for change in changes {
         let Some((key, revision, item)) = read(&change.message) else { continue };
@@ -36,7 +38,7 @@ pub fn newest<'c, M, T>(
             tracing::error!(sequence = change.sequence, "a followed change has no valid id; it is left out");
             continue;
         };
-        let came = Newest { item, revision, authoritative: change.snapshot };
+        let came = Newest { item, cause: &change.cause, revision, authoritative: change.snapshot };
         match newest.entry(key) {
             Entry::Vacant(entry) => {
                 entry.insert(came);
@@ -63,7 +65,7 @@ mod tests {
     type Message = (&'static str, i64);
 
     fn live(key: &'static str, revision: i64) -> Change<Message> {
-        Change { message: (key, revision), sequence: 0, snapshot: false }
+        Change { message: (key, revision), sequence: 0, cause: String::new(), snapshot: false }
     }
 
     fn item(key: &'static str, revision: i64) -> Change<Message> {

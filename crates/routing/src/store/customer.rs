@@ -51,9 +51,10 @@ fn id_of(row: &QueryResult) -> Result<Uuid> {
     Ok(Uuid::try_get(row, "", "customer_id").map_err(DbErr::from)?)
 }
 
-fn publish(tx: &Tx<'_>, id: Uuid, message: CustomerMessage) {
+/// Tells every replica's view. `cause` is the trace of the call that a standing comes from: decisions link to it.
+fn publish(tx: &Tx<'_>, id: Uuid, message: CustomerMessage, cause: &str) {
     let message = CustomerMessage { customer_id: id.as_bytes().to_vec(), ..message };
-    tx.publish(VIEW, id, &Change { part: Some(Part::Customer(message)) });
+    tx.publish_caused(VIEW, id, &Change { part: Some(Part::Customer(message)) }, cause);
 }
 
 /// What is kept of a peer: the columns of a table that one feed fills.
@@ -135,7 +136,7 @@ pub(crate) async fn apply_standings(tx: &Tx<'_>, changes: &[feed::Change<scoring
     for id in STANDINGS.put(tx, rows).await? {
         if let Some(news) = news.get(&id) {
             let standing = scoring::Standing { customer_id: String::new(), ..news.item.clone() };
-            publish(tx, id, CustomerMessage { standing: Some(standing), ..Default::default() });
+            publish(tx, id, CustomerMessage { standing: Some(standing), ..Default::default() }, news.cause);
         }
     }
     Ok(())
@@ -154,7 +155,7 @@ pub(crate) async fn apply_customers(
     });
     for id in POINTS.put(tx, rows).await? {
         let points = points.get(&id).cloned();
-        publish(tx, id, CustomerMessage { points, ..Default::default() });
+        publish(tx, id, CustomerMessage { points, ..Default::default() }, "");
     }
     Ok(())
 }
@@ -216,7 +217,7 @@ async fn count_open(tx: &Tx<'_>, customers: BTreeSet<Uuid>) -> Result<()> {
     write_rows(tx, head, rows, tail).await?;
     for (id, open) in open {
         let open_complaints = Some(u32::try_from(open).unwrap_or(0));
-        publish(tx, id, CustomerMessage { open_complaints, ..Default::default() });
+        publish(tx, id, CustomerMessage { open_complaints, ..Default::default() }, "");
     }
     Ok(())
 }
