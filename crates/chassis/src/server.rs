@@ -189,8 +189,15 @@ pub async fn serve(
         Err(Error::Internal("a background task panicked: see the log".to_owned()))
     };
     let life = async {
-        starting.await?;
-        end.await;
+        let mut end = std::pin::pin!(end);
+        // The end may come while a service still starts, and comes only once.
+        let ended = tokio::select! {
+            started = starting => started.map(|()| false)?,
+            () = &mut end => true,
+        };
+        if !ended {
+            end.await;
+        }
         tracing::info!("draining");
         Ok(())
     };
