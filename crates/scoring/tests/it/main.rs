@@ -14,6 +14,5 @@ mod profiles;
 mod purchases;
 mod refused;
 mod scores;
-mod speed;
 mod stand;
 mod watch;
