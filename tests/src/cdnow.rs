@@ -2,7 +2,7 @@
 use chassis::Clock;
 use clientele::{
     client::{Client, request},
-    commands, import,
+    commands, demo, import,
 };
 use proto::scoring::v1 as scoring;
 
@@ -26,21 +26,8 @@ pub fn clock() -> Clock {
 pub async fn load(client: &Client) -> import::Outcome {
     let text = std::fs::read(FILE).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let plan = import::Plan {
-        customer: "2".to_owned(),
-        time: "3".to_owned(),
-        amount: "5".to_owned(),
-        id: None,
-        time_format: None,
-        time_zone: jiff::tz::TimeZone::UTC,
-        currency: "USD".to_owned(),
-        delimiter: None,
-        decimal: '.',
-        header: false,
-        system: "cdnow".to_owned(),
-        source: "cdnow".to_owned(),
-        rejects: folder.path().join("rejected.csv"),
-    };
+    // The delimiter is found out here, as for any file.
+    let plan = import::Plan { delimiter: None, ..demo::plan(folder.path().join("rejected.csv")) };
     import::run(client, &plan, text.as_slice(), None, false).await.unwrap()
 }
 

@@ -2,7 +2,12 @@
 //!
 //! The data plays in its own time: the services run on a clock that reads the data's last day. Every request has a fixed id, so a second run on the
 //! same folder finds what the first one left and doubles nothing.
-use std::{future::Future, io::IsTerminal, path::Path, time::Duration};
+use std::{
+    future::Future,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chassis::{Clock, clock::stopwatch};
 use jiff::Timestamp;
@@ -94,16 +99,9 @@ async fn tell(client: &Client, data_dir: &Path) -> Result<()> {
     complaints_of(client, &pair).await
 }
 
-async fn load(client: &Client, data_dir: &Path) -> Result<()> {
-    heading("Purchases");
-    until("the services start", || async {
-        let ready = client.scoring().get_standing_counts(request(scoring::GetStandingCountsRequest {})).await;
-        let ready = ready.is_ok()
-            && client.profiles().list_customers(request(profiles::ListCustomersRequest::default())).await.is_ok();
-        Ok(ready.then_some(()))
-    })
-    .await?;
-    let plan = import::Plan {
+/// How the CDNOW file is read.
+pub fn plan(rejects: PathBuf) -> import::Plan {
+    import::Plan {
         customer: "2".to_owned(),
         time: "3".to_owned(),
         amount: "5".to_owned(),
@@ -116,8 +114,20 @@ async fn load(client: &Client, data_dir: &Path) -> Result<()> {
         header: false,
         system: "cdnow".to_owned(),
         source: "cdnow".to_owned(),
-        rejects: data_dir.join("rejected.csv"),
-    };
+        rejects,
+    }
+}
+
+async fn load(client: &Client, data_dir: &Path) -> Result<()> {
+    heading("Purchases");
+    until("the services start", || async {
+        let ready = client.scoring().get_standing_counts(request(scoring::GetStandingCountsRequest {})).await;
+        let ready = ready.is_ok()
+            && client.profiles().list_customers(request(profiles::ListCustomersRequest::default())).await.is_ok();
+        Ok(ready.then_some(()))
+    })
+    .await?;
+    let plan = plan(data_dir.join("rejected.csv"));
     let progress = std::io::stderr().is_terminal();
     let begin = stopwatch();
     let outcome = import::run(client, &plan, PURCHASES.as_bytes(), Some(PURCHASES.len() as u64), progress).await?;

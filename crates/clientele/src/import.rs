@@ -203,7 +203,7 @@ impl Import<'_> {
         let time = parse_time(time_text, self.plan.time_format.as_deref(), &self.plan.time_zone)
             .map_err(|reason| format!("column {}: {reason}", self.plan.time))?;
         let amount_text = record.get(columns.amount, &self.plan.amount)?;
-        let (minor_units, rounded) = parse_amount(amount_text, self.plan.decimal, view::exponent(&self.plan.currency))
+        let (minor_units, rounded) = parse_amount(amount_text, self.plan.decimal, Money::exponent(&self.plan.currency))
             .map_err(|reason| format!("column {}: {reason}", self.plan.amount))?;
         self.outcome.rounded += u64::from(rounded);
         let id = match columns.id {

@@ -84,21 +84,10 @@ pub fn count(number: i64) -> String {
     if number < 0 { format!("-{text}") } else { text }
 }
 
-/// Digits behind the point of a currency (ISO 4217).
-pub fn exponent(currency: &str) -> u32 {
-    match currency {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
-        | "VUV" | "XAF" | "XOF" | "XPF" => 0,
-        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
-        "CLF" | "UYW" => 4,
-        _ => 2,
-    }
-}
-
 /// Money for people: `244,091.94 USD`; a dash where there is none.
 pub fn money(money: Option<&Money>) -> String {
     let Some(money) = money else { return "–".to_owned() };
-    let exponent = exponent(&money.currency_code);
+    let exponent = Money::exponent(&money.currency_code);
     let unit = 10_u64.pow(exponent);
     let (whole, rest) = (money.minor_units.unsigned_abs() / unit, money.minor_units.unsigned_abs() % unit);
     let sign = if money.minor_units < 0 { "-" } else { "" };

@@ -270,8 +270,8 @@ impl Complaints for Api {
 }
 
 impl Api {
-    /// What all changes of one complaint share. The replay is looked up under the lock: of two calls with one `request_id` at the same time
-    /// the second must find the first one's reply, not a stale etag.
+    /// What all changes of one complaint share. The complaint is locked, then the request claimed, always in this order: two calls never wait for
+    /// each other in a circle.
     async fn change<R: Message + Default>(
         &self,
         name: &'static str,

@@ -22,7 +22,7 @@ use crate::{
 /// Starts following both peers, until the service drains.
 ///
 /// # Errors
-/// `Peer` where one of them is not configured.
+/// `Invalid` where one of them is not configured.
 pub(crate) fn spawn(context: &Context, db: &Db) -> Result<()> {
     feed::spawn_follow::<feed::Scores, _, _>(context, db, apply_standings)?;
     feed::spawn_follow_whole::<feed::Complaints, _, _>(context, db, apply_complaints, drop_lost_complaints)

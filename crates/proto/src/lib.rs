@@ -11,6 +11,19 @@ pub mod common {
     }
 }
 
+impl common::v1::Money {
+    /// Digits behind the point of a currency (ISO 4217): two for most.
+    pub fn exponent(currency: &str) -> u32 {
+        match currency {
+            "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
+            | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+            "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
+            "CLF" | "UYW" => 4,
+            _ => 2,
+        }
+    }
+}
+
 /// The one record of a customer.
 pub mod profiles {
     pub mod v1 {

@@ -29,7 +29,7 @@ const ASK_AT_ONCE: usize = 1_000;
 /// Follows profiles until the service drains.
 ///
 /// # Errors
-/// `Peer` where no address of profiles is configured.
+/// `Invalid` where no address of profiles is configured.
 pub fn spawn(context: &Context, db: &Db, scorer: &Arc<Scorer>) -> Result<()> {
     let scorer = Arc::clone(scorer);
     feed::spawn_follow::<feed::Customers, Error, _>(context, db, move |tx, changes| {

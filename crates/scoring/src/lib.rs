@@ -21,7 +21,7 @@ use chassis::{
     server::MAX_MESSAGE_BYTES,
 };
 use jiff::SignedDuration;
-use proto::scoring::v1::scoring_server::ScoringServer;
+use proto::{common::v1::Money, scoring::v1::scoring_server::ScoringServer};
 use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
 
@@ -104,13 +104,7 @@ impl Config {
 
 /// Minor units of one major unit, by ISO 4217: a hundred for most currencies.
 fn minor_per_major(currency: &str) -> f64 {
-    match currency {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
-        | "VUV" | "XAF" | "XOF" | "XPF" => 1.0,
-        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 1_000.0,
-        "CLF" | "UYW" => 10_000.0,
-        _ => 100.0,
-    }
+    f64::from(10_u32.pow(Money::exponent(currency)))
 }
 
 /// The service, to be mounted.

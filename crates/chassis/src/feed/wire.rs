@@ -114,7 +114,7 @@ pub fn respond<F: Feed>(
 /// Follows a peer's feed into `db` in the background, until the service drains: see [`follow()`](super::follow()).
 ///
 /// # Errors
-/// `Peer` where the publishing service is not configured.
+/// `Invalid` where the publishing service is not configured.
 pub fn spawn_follow<F, E, A>(context: &Context, db: &Db, apply: A) -> Result<()>
 where
     F: Feed,
@@ -127,7 +127,7 @@ where
 /// The same for a follower that also drops what a snapshot does not name any more: see [`follow_whole()`].
 ///
 /// # Errors
-/// `Peer` where the publishing service is not configured.
+/// `Invalid` where the publishing service is not configured.
 pub fn spawn_follow_whole<F, E, A>(context: &Context, db: &Db, apply: A, turned: Turned<E>) -> Result<()>
 where
     F: Feed,

@@ -1,7 +1,6 @@
 //! Channels and queues: created, read, changed. What changes here is what decisions are made by from the commit on.
 //!
-//! Each mutation locks first and looks for its replay then: of two calls with the same `request_id` at once, the second waits, and must find
-//! the first one's reply rather than its effect.
+//! Each mutation locks all of them first: limits and etags are judged by one call after the other. The request is claimed under the lock, always in this order.
 use chassis::{
     Error, Result,
     idempotency::{self, Key},
