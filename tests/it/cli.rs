@@ -336,9 +336,41 @@ async fn everything_wrong_with_a_configuration_is_said_at_once() {
     let alone = program::output(command).await;
     let errors = String::from_utf8(alone.stderr).unwrap();
     assert_eq!(alone.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("error: peers.") && errors.contains("is not set"), "{errors}");
+    for missing in ["peers.scoring: is not set", "peers.profiles: is not set", "peers.complaints: is not set"] {
+        assert!(errors.contains(missing), "all at once: {errors}");
+    }
     let unknown = refused(&["serve", "billing", "--listen", "127.0.0.1:0"]).await;
     assert!(unknown.contains("billing") && unknown.contains("complaints"), "{unknown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_cannot_even_be_read_is_told_what_is_allowed_of_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let wrong = [
+        ("scoring.horizon_months=-5", "scoring.horizon_months (flag): allowed: 0 to 1200"),
+        ("profiles.peer_timeout_ms=soon", "profiles.peer_timeout_ms (flag): found a text, allowed: 10 to 60000"),
+        ("complaints.sweep_period_s=-1", "complaints.sweep_period_s (flag): allowed: 1 to 3600"),
+        ("routing.lift.major=1e9", "routing.lift.major (flag): found a number, allowed: 0 to 99"),
+        ("complaints.calendar.holidays=[\"25.12.2026\"]", "complaints.calendar.holidays[0] (flag): is not a day"),
+        ("complaints.calendar.time_zone=Mars/Base", "complaints.calendar.time_zone (flag): is not a time zone"),
+        (
+            "telemetry.otlp_endpoint=https://collector:4317",
+            "telemetry.otlp_endpoint (flag): allowed: an address that starts with http://. Export is in plain text",
+        ),
+        (
+            "server.tls_server_name=clientele.example",
+            "server.tls_server_name (flag): allowed: empty, or with tls_cert_file",
+        ),
+    ];
+    let data = data.display().to_string();
+    let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", &data];
+    arguments.extend(wrong.iter().flat_map(|(set, _)| ["--set", set]));
+    let errors = refused(&arguments).await;
+    for (_, message) in wrong {
+        assert!(errors.contains(message), "{message} is not in:\n{errors}");
+    }
+    assert!(!folder.path().join("data").exists(), "nothing was begun");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -353,7 +385,9 @@ async fn the_configuration_in_force_is_shown_without_its_secrets() {
     assert!(shown.contains("db.example/scoring") && shown.contains("db.example/routing"), "{shown}");
     assert!(!shown.contains("hunter2") && !shown.contains("s3same"), "{shown}");
     let defaults = told(&["config", "--defaults"]).await;
-    for section in ["[server]", "[telemetry]", "[peers]", "[profiles]", "[scoring]", "[routing]", "[complaints]"] {
+    for section in
+        ["[server]", "[auth]", "[telemetry]", "[peers]", "[profiles]", "[scoring]", "[routing]", "[complaints]"]
+    {
         assert!(defaults.contains(section), "{section}");
     }
     // Every key is explained.

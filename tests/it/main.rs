@@ -5,6 +5,7 @@
     clippy::panic,
     reason = "a test that cannot go on should say so loudly"
 )]
+mod access;
 mod cli;
 mod edge;
 mod journey;

@@ -41,7 +41,10 @@ use crate::{
     feed, telemetry,
 };
 
+pub mod bulk;
+mod columns;
 mod migrations;
+pub use columns::Columns;
 pub use migrations::migrations;
 
 /// A future that can be sent to another thread: a transaction's body.
@@ -53,6 +56,8 @@ const SQLITE_READERS: u32 = 8;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// How long a statement waits for another process's lock on the same SQLite file, before the transaction runs again.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that a reading thread may be ahead of its caller: with sqlx's default of 50, a batch of thousands is mostly two threads waking each other.
+const ROW_BUFFER: usize = 1_024;
 /// How long a call waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that lay idle this long is asked whether it still lives before it is used: a fail-over may have cut it. A busy one has just proven itself.
@@ -65,8 +70,6 @@ const POSTGRES_LOCK_TIMEOUT: &str = "5s";
 const MAX_ATTEMPTS: u32 = 8;
 /// First pause after a lost race; doubles each time, up to a quarter of a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
-/// Rows in one statement: six columns of them stay below SQLite's 32,766 bind parameters.
-pub const MAX_ROWS_PER_STATEMENT: usize = 5_000;
 
 /// A service's database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -192,7 +195,7 @@ impl Db {
         // Dropped on an error or when the caller goes away: rolled back.
         let value = body(&tx).await?;
         let changes = tx.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let last = feed::append(&tx.inner, &changes, &self.0.clock).await?;
+        let last = feed::append(&tx.inner, changes, &self.0.clock).await?;
         tx.inner.commit().await.map_err(Error::from)?;
         if let Some(last) = last {
             self.0.feed.committed(last);
@@ -349,6 +352,7 @@ async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnec
         .pragma("cache_size", "-65536")
         .pragma("temp_store", "MEMORY")
         .statement_cache_capacity(256)
+        .row_buffer_size(ROW_BUFFER)
         // A slow one would be logged whole, thousands of rows of it; how long transactions take is measured by name.
         .disable_statement_logging();
     let writer = SqlitePoolOptions::new()

@@ -9,6 +9,8 @@ use sea_orm::{DbErr, RuntimeErr, SqlErr};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::server::error_log::Cause;
+
 /// Shorthand for results with the shared error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -104,6 +106,18 @@ pub enum Error {
         /// Why, with all causes.
         cause: String,
     },
+    /// The caller did not say who it is, or is not known.
+    #[error(
+        "authorization: {0}; send the metadata `authorization: Bearer TOKEN`, where TOKEN is the one whose hash stands in the server's auth.callers"
+    )]
+    Unauthenticated(&'static str),
+    /// A client that streams sent nothing for so long.
+    #[error(
+        "the client sent nothing for {} s, and its stream was ended: what it sent before is done, but was not acknowledged; send it again in \
+         a new stream",
+        .0.as_secs_f64()
+    )]
+    ClientIdle(Duration),
     /// The deadline passed.
     #[error("deadline exceeded: the call may still have taken effect; send it again with the same request_id")]
     Deadline,
@@ -173,6 +187,8 @@ impl Error {
             Self::Overloaded(_) => ErrorReason::Overloaded,
             Self::Peer(_) => ErrorReason::PeerUnavailable,
             Self::NotServing(_) => ErrorReason::Draining,
+            Self::Unauthenticated(_) => ErrorReason::Unauthenticated,
+            Self::ClientIdle(_) => ErrorReason::ClientIdle,
             Self::Deadline => ErrorReason::DeadlineExceeded,
             Self::Database(error) => match kind_of(error) {
                 DbFault::Retry => ErrorReason::Contention,
@@ -204,7 +220,8 @@ impl Error {
             ErrorReason::PeerUnavailable | ErrorReason::DatabaseUnavailable | ErrorReason::Draining => {
                 Code::Unavailable
             }
-            ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
+            ErrorReason::Unauthenticated => Code::Unauthenticated,
+            ErrorReason::ClientIdle | ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
             ErrorReason::Internal | ErrorReason::Unspecified => Code::Internal,
         }
     }
@@ -271,24 +288,27 @@ impl From<Error> for Status {
                     "other writers were faster several times: send it again".to_owned()
                 }
                 DbFault::Away => {
-                    tracing::error!(error = %Chain(cause), "database unavailable");
+                    Cause { code, what: "database unavailable", chain: Chain(cause).to_string() }.leave();
                     details.set_retry_info(Some(RETRY_LATER));
                     "the database does not answer or is full: come again in a moment".to_owned()
                 }
-                DbFault::Bug => internal(&Chain(cause)),
+                DbFault::Bug => internal(Chain(cause).to_string()),
             },
-            Error::Internal(cause) | Error::Start { cause, .. } => internal(cause),
-            Error::Etag { .. } | Error::Precondition { .. } | Error::CursorTooOld | Error::Deadline => {
-                error.to_string()
-            }
+            Error::Internal(cause) | Error::Start { cause, .. } => internal(cause.clone()),
+            Error::Etag { .. }
+            | Error::Precondition { .. }
+            | Error::CursorTooOld
+            | Error::Unauthenticated(_)
+            | Error::ClientIdle(_)
+            | Error::Deadline => error.to_string(),
         };
         Status::with_error_details(code, message, details)
     }
 }
 
-/// The chain is logged once, here; outward goes a fixed text.
-fn internal(cause: &dyn fmt::Display) -> String {
-    tracing::error!(error = %cause, "internal error");
+/// Outward goes a fixed text; the server's error log has the chain.
+fn internal(chain: String) -> String {
+    Cause { code: Code::Internal, what: "internal error", chain }.leave();
     "internal error: the log has the cause under this call's trace id".to_owned()
 }
 
@@ -404,6 +424,8 @@ mod tests {
             (Error::Overloaded("queue"), Code::ResourceExhausted, "OVERLOADED"),
             (Error::Peer("scoring"), Code::Unavailable, "PEER_UNAVAILABLE"),
             (Error::NotServing("scoring"), Code::Unavailable, "DRAINING"),
+            (Error::Unauthenticated("who?"), Code::Unauthenticated, "UNAUTHENTICATED"),
+            (Error::ClientIdle(Duration::from_secs(1)), Code::DeadlineExceeded, "CLIENT_IDLE"),
             (Error::Deadline, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             (Error::Database(DbErr::Custom("broken".into())), Code::Internal, "INTERNAL"),
             (Error::Internal("secret".into()), Code::Internal, "INTERNAL"),

@@ -11,19 +11,20 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use proto::common::v1::{FeedMark, FeedPosition};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable, Value};
 use tokio::sync::watch as channel;
 use uuid::Uuid;
 
 use crate::{
     clock::{Clock, at_micros, to_proto},
-    db::{Db, Latest, sql},
+    db::{Db, Latest, bulk, sql},
     error::{Error, Result},
     telemetry,
 };
 
 mod follow;
 mod newest;
+mod pulse;
 mod watch;
 mod wire;
 pub use follow::{Change, Follow, Turn, Turned, follow, follow_whole};
@@ -33,9 +34,6 @@ pub use wire::{Complaints, Contacts, Customers, Entries, Feed, Scores, respond, 
 
 /// How soon a watcher notices what another process committed to the same database.
 const POLL: Duration = Duration::from_millis(25);
-/// Rows in one insert at most; six columns of them stay below SQLite's 32,766 bind parameters. A power of two, as all inserts into the
-/// outbox are, so that there are 13 statements to prepare and keep, not one for every number of changes.
-const INSERT: usize = 4_096;
 /// Changes dropped in one transaction at most: writers wait meanwhile.
 const TRIM: i64 = 5_000;
 /// How long changes are kept for watchers that were away.
@@ -64,7 +62,7 @@ impl Pending {
 
 /// Numbers and writes the changes; the last number, if there is any. Must be the last statement of the transaction: from here to the
 /// commit, other publishing transactions wait.
-pub(crate) async fn append(tx: &DatabaseTransaction, changes: &[Pending], clock: &Clock) -> Result<Option<i64>> {
+pub(crate) async fn append(tx: &DatabaseTransaction, changes: Vec<Pending>, clock: &Clock) -> Result<Option<i64>> {
     if changes.is_empty() {
         return Ok(None);
     }
@@ -77,33 +75,19 @@ pub(crate) async fn append(tx: &DatabaseTransaction, changes: &[Pending], clock:
     };
     let now = clock.now_micros();
     let mut seq = last - count;
-    let mut left = changes;
-    while !left.is_empty() {
-        let (chunk, rest) = left.split_at(INSERT.min(1 << left.len().ilog2()));
-        left = rest;
-        let mut text = String::with_capacity(100 + chunk.len() * 32);
-        text.push_str("INSERT INTO outbox (seq, topic, key, payload, traceparent, create_time) VALUES ");
-        let mut values = Vec::with_capacity(chunk.len() * 6);
-        for (index, change) in chunk.iter().enumerate() {
-            seq += 1;
-            let base = index * 6;
-            if index > 0 {
-                text.push(',');
-            }
-            use std::fmt::Write;
-            let _ =
-                write!(text, "(${},${},${},${},${},${})", base + 1, base + 2, base + 3, base + 4, base + 5, base + 6);
-            values.extend([
-                seq.into(),
-                change.topic.into(),
-                change.key.into(),
-                change.payload.clone().into(),
-                change.traceparent.clone().into(),
-                now.into(),
-            ]);
-        }
-        tx.execute_raw(sql(tx, text, values)).await?;
-    }
+    let rows = changes.into_iter().map(|change| -> [Value; 6] {
+        seq += 1;
+        [
+            seq.into(),
+            change.topic.into(),
+            change.key.into(),
+            change.payload.into(),
+            change.traceparent.into(),
+            now.into(),
+        ]
+    });
+    bulk::execute(tx, "INSERT INTO outbox (seq, topic, key, payload, traceparent, create_time) VALUES ", rows, "")
+        .await?;
     Ok(Some(last))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! | to … | open |
 //! | --- | --- |
+//! | say who may call | [`auth`] |
 //! | read the time or make an id | [`clock`] |
 //! | read configuration | [`config`] |
 //! | open a database, write in a transaction | [`db`] |
@@ -14,6 +15,7 @@
 //! | mount services on a server | [`server`] |
 //! | trace, measure, log | [`telemetry`] |
 //! | test a service | [`testing`] |
+pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod context;

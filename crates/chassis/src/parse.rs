@@ -21,12 +21,24 @@ pub const MAX_VIOLATION_BYTES: usize = 2_500;
 pub struct Check {
     violations: Vec<Violation>,
     bytes: usize,
+    /// For configurations alone: of each number what is allowed. Requests do not pay for it.
+    ranges: Option<Vec<(String, String)>>,
 }
 
 impl Check {
     /// Nothing wrong so far.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, which also notes what is allowed of each number.
+    pub(crate) fn noting_ranges() -> Self {
+        Self { ranges: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// The range of each number that was looked at, by its field.
+    pub(crate) fn ranges(&mut self) -> Vec<(String, String)> {
+        self.ranges.take().unwrap_or_default()
     }
 
     /// Fails with all that was found.
@@ -119,6 +131,9 @@ impl Check {
         value: N,
         allowed: RangeInclusive<N>,
     ) -> N {
+        if let Some(ranges) = &mut self.ranges {
+            ranges.push((field.to_owned(), format!("{} to {}", allowed.start(), allowed.end())));
+        }
         // Negated so that a NaN, which is in no range, is caught too.
         if !allowed.contains(&value) {
             self.fault(field, format!("is {value}; {} to {} is allowed", allowed.start(), allowed.end()));

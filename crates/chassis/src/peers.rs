@@ -1,6 +1,6 @@
 //! Calls to the other services: over gRPC always, also when they run in the same process.
 //!
-//! A channel carries the trace and what is left of the caller's deadline, and balances over all addresses behind a name, looking them up anew
+//! A channel carries the trace, our token and what is left of the caller's deadline, and balances over all addresses behind a name, looking them up anew
 //! as replicas come and go.
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, header::AUTHORIZATION};
 use tonic::{
     body::Body,
     transport::{Certificate, ClientTlsConfig, Endpoint, Uri, channel::Change},
@@ -20,8 +20,10 @@ use tonic::{
 use tower::{Layer, Service};
 
 use crate::{
+    auth,
     clock::stopwatch,
-    error::{Error, Result},
+    config::Secret,
+    error::{Error, Result, Violation},
     telemetry,
 };
 
@@ -61,14 +63,29 @@ pub type Channel = <telemetry::ClientLayer as Layer<Outgoing>>::Service;
 pub struct Peers(Arc<HashMap<String, Channel>>);
 
 impl Peers {
-    /// Opens a channel to each URL (`http://host:port` or `https://…`), without waiting for the peer to be there. `ca` is the PEM of the authority that
-    /// signs the peers' certificates, for https.
+    /// Peers by their channels.
+    pub fn new(channels: HashMap<String, Channel>) -> Self {
+        Self(Arc::new(channels))
+    }
+
+    /// Opens a channel to each URL (`http://host:port` or `https://…`), without waiting for the peer to be there.
     ///
     /// # Errors
     /// `Invalid` naming `peers.NAME` for a URL that is none.
-    pub fn connect(urls: &BTreeMap<String, String>, ca: Option<&str>) -> Result<Self> {
-        let channels = urls.iter().map(|(name, url)| Ok((name.clone(), channel(&format!("peers.{name}"), url, ca)?)));
-        Ok(Self(Arc::new(channels.collect::<Result<_>>()?)))
+    pub fn connect(urls: &BTreeMap<String, String>, access: &Access) -> Result<Self> {
+        let channels =
+            urls.iter().map(|(name, url)| Ok((name.clone(), access.channel(&format!("peers.{name}"), url)?)));
+        Ok(Self::new(channels.collect::<Result<_>>()?))
+    }
+
+    /// Demands that all of these are configured.
+    ///
+    /// # Errors
+    /// `Invalid` naming each `peers.NAME` that is not.
+    pub fn require(&self, names: &[&str]) -> Result<()> {
+        let missing: Vec<_> =
+            names.iter().filter(|name| !self.0.contains_key(**name)).map(|name| missing(name)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(Error::Invalid(missing)) }
     }
 
     /// The channel to a peer.
@@ -76,21 +93,68 @@ impl Peers {
     /// # Errors
     /// `Invalid` naming `peers.NAME` where none is configured.
     pub fn channel(&self, name: &'static str) -> Result<Channel> {
-        let missing =
-            || Error::invalid(format!("peers.{name}"), "is not set, and it does not run in this process; give its URL");
-        self.0.get(name).cloned().ok_or_else(missing)
+        self.0.get(name).cloned().ok_or_else(|| Error::Invalid(vec![missing(name)]))
     }
 }
 
-/// Opens a channel to any URL, without waiting.
+fn missing(name: &str) -> Violation {
+    let message = "is not set, and it does not run in this process; give its URL";
+    Violation { field: format!("peers.{name}"), message: message.to_owned() }
+}
+
+/// What peers are reached with, besides their URLs.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// PEM of the authority that signs the peers' certificates, for https; public authorities are known.
+    pub ca: Option<String>,
+    /// Presented as bearer token with every call; empty presents none.
+    pub token: Secret,
+}
+
+impl Access {
+    /// Opens a channel to any URL, without waiting.
+    ///
+    /// # Errors
+    /// `Invalid` naming `field` for a URL that is none or a token that cannot be sent.
+    pub fn channel(&self, field: &str, url: &str) -> Result<Channel> {
+        self.open(field, url, None)
+    }
+
+    /// The same at an address that is known: the URL's host is then only what the certificate must be for.
+    ///
+    /// # Errors
+    /// As [`Access::channel`].
+    pub fn channel_at(&self, field: &str, url: &str, address: SocketAddr) -> Result<Channel> {
+        self.open(field, url, Some(address))
+    }
+
+    fn open(&self, field: &str, url: &str, address: Option<SocketAddr>) -> Result<Channel> {
+        let token = self.token.expose();
+        let authorization = if token.is_empty() {
+            None
+        } else {
+            let unsound = || Error::invalid("--token", "must be 16 to 512 visible ASCII characters");
+            Some(auth::bearer(token).ok_or_else(unsound)?)
+        };
+        let inner = open(field, url, self.ca.as_deref(), address)?;
+        Ok(telemetry::ClientLayer::new().layer(Outgoing { inner, authorization }))
+    }
+}
+
+/// Opens a channel to any URL, without waiting and without a token. `ca` is the PEM of an authority to trust besides the public ones.
 ///
 /// # Errors
 /// `Invalid` naming `field` for a URL that is none.
 pub fn channel(field: &str, url: &str, ca: Option<&str>) -> Result<Channel> {
-    let not_url = |_| Error::invalid(field, "is not a URL such as http://127.0.0.1:7100");
-    let uri: Uri = url.parse().map_err(|_| Error::invalid(field, "is not a URL such as http://127.0.0.1:7100"))?;
+    Access { ca: ca.map(str::to_owned), ..Access::default() }.channel(field, url)
+}
+
+fn open(field: &str, url: &str, ca: Option<&str>, address: Option<SocketAddr>) -> Result<tonic::transport::Channel> {
+    let not_a_url = || Error::invalid(field, "is not a URL such as http://127.0.0.1:7100");
+    let not_url = |_: tonic::transport::Error| not_a_url();
+    let uri: Uri = url.parse().map_err(|_| not_a_url())?;
     let Some(host) = uri.host().map(|host| host.trim_matches(['[', ']']).to_owned()) else {
-        return Err(Error::invalid(field, "is not a URL such as http://127.0.0.1:7100"));
+        return Err(not_a_url());
     };
     let https = uri.scheme_str() == Some("https");
     if !https && uri.scheme_str() != Some("http") {
@@ -104,14 +168,21 @@ pub fn channel(field: &str, url: &str, ca: Option<&str>) -> Result<Channel> {
             None => tls,
         }
     });
-    let inner = if host.parse::<IpAddr>().is_ok() {
-        endpoint(&uri, uri.clone(), tls).map_err(not_url)?.connect_lazy()
-    } else {
-        // What is wrong with the TLS configuration shows now, not at every look-up.
-        endpoint(&uri, uri.clone(), tls.clone()).map_err(not_url)?;
-        balanced(uri, tls, host, port)
-    };
-    Ok(telemetry::ClientLayer::new().layer(Outgoing(inner)))
+    // What is wrong with the TLS configuration shows now, not at every look-up.
+    let straight = endpoint(&uri, uri.clone(), tls.clone()).map_err(not_url)?;
+    Ok(match address {
+        Some(address) => {
+            endpoint(&uri, at(&uri, address).map_err(|_| not_a_url())?, tls).map_err(not_url)?.connect_lazy()
+        }
+        None if host.parse::<IpAddr>().is_ok() => straight.connect_lazy(),
+        None => balanced(uri, tls, host, port),
+    })
+}
+
+/// The same URL with an address in place of its name.
+fn at(origin: &Uri, address: SocketAddr) -> std::result::Result<Uri, http::Error> {
+    let scheme = origin.scheme_str().unwrap_or("http");
+    Uri::builder().scheme(scheme).authority(address.to_string()).path_and_query("/").build()
 }
 
 /// An endpoint at `address` for a peer called `origin`: the name stays the authority, and what certificates are checked against.
@@ -137,7 +208,6 @@ fn balanced(origin: Uri, tls: Option<ClientTlsConfig>, host: String, port: u16) 
     let (channel, changes) = tonic::transport::Channel::balance_channel::<SocketAddr>(64);
     tokio::spawn(async move {
         let mut known = HashSet::new();
-        let scheme = origin.scheme_str().unwrap_or("http").to_owned();
         while !changes.is_closed() {
             match tokio::net::lookup_host((host.as_str(), port)).await {
                 Ok(addresses) => {
@@ -146,12 +216,7 @@ fn balanced(origin: Uri, tls: Option<ClientTlsConfig>, host: String, port: u16) 
                         let _ = changes.send(Change::Remove(*gone)).await;
                     }
                     for new in found.difference(&known) {
-                        let address = Uri::builder()
-                            .scheme(scheme.as_str())
-                            .authority(new.to_string())
-                            .path_and_query("/")
-                            .build();
-                        let Ok(address) = address else { continue };
+                        let Ok(address) = at(&origin, *new) else { continue };
                         match endpoint(&origin, address, tls.clone()) {
                             Ok(endpoint) => drop(changes.send(Change::Insert(*new, endpoint)).await),
                             Err(error) => tracing::warn!(%host, %error, "peer's address not usable"),
@@ -168,9 +233,12 @@ fn balanced(origin: Uri, tls: Option<ClientTlsConfig>, host: String, port: u16) 
     channel
 }
 
-/// Sets `grpc-timeout` on every call made on behalf of one that has a deadline.
+/// Presents the token, and sets `grpc-timeout` on every call made on behalf of one that has a deadline.
 #[derive(Clone, Debug)]
-pub struct Outgoing(tonic::transport::Channel);
+pub struct Outgoing {
+    inner: tonic::transport::Channel,
+    authorization: Option<HeaderValue>,
+}
 
 impl Service<http::Request<Body>> for Outgoing {
     type Response = http::Response<Body>;
@@ -178,7 +246,7 @@ impl Service<http::Request<Body>> for Outgoing {
     type Future = Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
-        self.0.poll_ready(context)
+        self.inner.poll_ready(context)
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
@@ -189,7 +257,10 @@ impl Service<http::Request<Body>> for Outgoing {
         {
             request.headers_mut().insert("grpc-timeout", value);
         }
-        Box::pin(self.0.call(request))
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        Box::pin(self.inner.call(request))
     }
 }
 

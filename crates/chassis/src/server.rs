@@ -1,33 +1,31 @@
 //! The one server that every service is mounted on.
 //!
 //! A call passes, from outside in:
-//! 1. **trace and metrics** ([`telemetry::ServerLayer`]): outermost, so that refused calls are seen and measured too;
-//! 2. **load shed and process-wide concurrency limit**: before any work is done, an overloaded process says so, with a time to come again; health is
-//!    exempt, since a process restarted for being busy helps nobody;
-//! 3. **deadline**: the caller's `grpc-timeout` or the server's own limit, whichever is sooner, counted after admission and
-//!    handed to the calls made on the caller's behalf; a stream ends with it too;
-//! 4. **panic guard**: a fault in one handler or stream is one INTERNAL answer, logged inside the call's trace;
-//! 5. **mounts**: the service, or "not serving" while it starts;
-//! 6. the RPC. (Errors are logged where they become a status: see [`crate::error`].)
+//! 1. **trace extraction** ([`telemetry::ServerLayer`]): outermost, so that all that follows, refusals included, belongs to the caller's trace;
+//! 2. **metrics** (the same layer): refused calls are calls too, and the ones to look at when a process is in trouble;
+//! 3. **error log** (`error_log`): under the call's span, and around everything that can fail, so that whatever went wrong inside is
+//!    logged once, in one place, also where it ends a stream late;
+//! 4. **load shed and process-wide limits** (`guard`): before any work is done, an overloaded process says so, with a time to come again; health
+//!    is exempt, since a process restarted for being busy helps nobody. Shedding needs no place of its own: a call that finds no
+//!    room is not queued;
+//! 5. **deadline** (`guard`): the caller's `grpc-timeout` or the server's own limit, whichever is sooner, counted after admission and
+//!    handed to the calls made on the caller's behalf; a stream ends with it too. With it the **panic guard**: a fault in one handler or
+//!    stream is one INTERNAL answer;
+//! 6. **auth** (`auth`): after the limits, since hashing a token is work as well, and strangers must not do it without bounds;
+//! 7. the **RPC**, or "not serving" while its service starts.
 use std::{
     collections::HashMap,
     convert::Infallible,
     future::Future,
     net::SocketAddr,
-    panic::AssertUnwindSafe,
     path::PathBuf,
-    pin::Pin,
     sync::{Arc, OnceLock},
-    task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use futures::FutureExt;
-use http_body::{Body as HttpBody, Frame};
-use tokio::{net::TcpListener, sync::Semaphore, time::Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::net::TcpListener;
 use tonic::{
-    Code, Status,
+    Status,
     body::Body,
     service::Routes,
     transport::{Identity, Server as Transport, ServerTlsConfig, server::TcpIncoming},
@@ -35,13 +33,20 @@ use tonic::{
 use tonic_health::ServingStatus;
 use tower::{Layer, Service as Tower};
 
+mod auth;
+mod body;
+pub(crate) mod error_log;
+mod guard;
+
 use crate::{
-    clock::stopwatch,
+    auth::Callers,
     context::Context,
     db::BoxFuture,
     error::{Error, Result},
-    peers, telemetry,
+    telemetry,
 };
+use error_log::ErrorLog;
+use guard::Guard;
 
 /// Largest message in either direction: a full batch of purchases is well below a megabyte.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -51,8 +56,12 @@ pub const MAX_CONCURRENT_CALLS: usize = 4_096;
 const MAX_CONNECTION_STREAMS: u32 = 1_024;
 /// Longest unary call: beyond it nobody waits any more.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(65);
-/// Taken off the caller's deadline so that the answer arrives before it.
-const ANSWER_MARGIN: Duration = Duration::from_millis(5);
+/// Watchers open at once in this process, whichever service they watch. Each may hold a page of changes in memory, some hundred KiB; a
+/// suite of a dozen replicas has fewer followers than half of this.
+pub const MAX_WATCHERS: usize = 256;
+/// How long a client that streams may send nothing while it is waited for. It holds a place among the calls in work; whoever works through a file
+/// sends every few milliseconds, and a connection that is dead is noticed by keep-alive.
+pub const CLIENT_IDLE: Duration = Duration::from_secs(30);
 /// Probes come through also when everything else is shed.
 const HEALTH: &str = "/grpc.health.";
 /// How long calls in work may take to end when the process drains; Kubernetes allows 30 s by default.
@@ -75,7 +84,7 @@ impl std::fmt::Debug for Service {
 }
 
 /// Where and how to serve.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// PEM files of certificate and key; without them, plain text.
     pub tls: Option<(PathBuf, PathBuf)>,
@@ -83,6 +92,22 @@ pub struct Config {
     pub insecure: bool,
     /// How long to go on answering, as not serving, after the signal to end: until load balancers have noticed.
     pub drain_delay: Duration,
+    /// Who may call; nobody is asked where there are none.
+    pub callers: Callers,
+    /// How long a client that streams may send nothing: [`CLIENT_IDLE`] unless a test is in a hurry.
+    pub client_idle: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            insecure: false,
+            drain_delay: Duration::ZERO,
+            callers: Callers::default(),
+            client_idle: CLIENT_IDLE,
+        }
+    }
 }
 
 /// Binds an address. Done before anything else, so that services know the address they serve on.
@@ -98,6 +123,9 @@ pub async fn bind(listen: SocketAddr, config: &Config) -> Result<TcpListener> {
                  listen on 127.0.0.1, or say --insecure"
             ),
         ));
+    }
+    if !listen.ip().is_loopback() && config.callers.is_empty() {
+        tracing::warn!(%listen, "whoever reaches this address may call everything: no auth.callers are named");
     }
     TcpListener::bind(listen).await.map_err(|error| {
         Error::invalid("listen", format!("cannot listen on {listen}: {error}; choose another address"))
@@ -133,13 +161,14 @@ pub async fn serve(
         telemetry::KnownMethods::from_descriptors(proto::DESCRIPTORS)
             .map_err(|error| Error::Internal(format!("descriptors: {error}")))?,
     );
-    let guard = Guard {
-        inner: Mounts { base: base.prepare(), mounts: Arc::clone(&mounts) },
-        methods: Arc::clone(&methods),
-        admitted: Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS)),
-        shutdown: context.shutdown.clone(),
-    };
-    let stack = telemetry::ServerLayer::new(methods).layer(guard);
+    let mounted = Mounts { base: base.prepare(), mounts: Arc::clone(&mounts) };
+    let guarded = Guard::new(
+        auth::Auth::new(mounted, config.callers.clone()),
+        Arc::clone(&methods),
+        config.client_idle,
+        context.shutdown.clone(),
+    );
+    let stack = telemetry::ServerLayer::new(Arc::clone(&methods)).layer(ErrorLog::new(guarded, methods));
 
     let mut transport = Transport::builder()
         .max_concurrent_streams(MAX_CONNECTION_STREAMS)
@@ -258,170 +287,8 @@ fn answer(error: Error) -> Response {
     Status::from(error).into_http()
 }
 
-/// What the transport answers by itself, before a handler has seen a whole message: it is the caller's fault, and in the contract that has a name.
-/// All errors of ours carry details, so those without are not ours.
-fn named(response: Response) -> Response {
-    let headers = response.headers();
-    if !headers.contains_key(Status::GRPC_STATUS) || headers.contains_key("grpc-status-details-bin") {
-        return response;
-    }
-    match Status::from_header_map(headers).map(|status| status.code()) {
-        // None, or cut off, or no protobuf, or of other types.
-        Some(Code::Internal) => answer(Error::invalid("message", "is not what this call takes, or was cut off")),
-        Some(Code::OutOfRange | Code::ResourceExhausted) => {
-            answer(Error::invalid("message", format!("is too large; at most {MAX_MESSAGE_BYTES} bytes are allowed")))
-        }
-        _ => response,
-    }
-}
-
-/// Shed, limit, deadline, panic guard: one layer, because each call pays for every one.
-#[derive(Clone)]
-struct Guard {
-    inner: Mounts,
-    methods: Arc<telemetry::KnownMethods>,
-    admitted: Arc<Semaphore>,
-    shutdown: CancellationToken,
-}
-
-impl Tower<http::Request<Body>> for Guard {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = std::result::Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let path = request.uri().path();
-        let permit = match Arc::clone(&self.admitted).try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) if path.starts_with(HEALTH) => None,
-            Err(_) => {
-                telemetry::count("rpc.server.shed", "concurrency");
-                return Box::pin(std::future::ready(Ok(answer(Error::Overloaded("too many calls at once")))));
-            }
-        };
-        // Our own watchers end with the drain by themselves; those of health and reflection would hold it up.
-        let drain = path.starts_with("/grpc.").then(|| self.shutdown.clone());
-        // A stream lives as long as its two ends want, unless the caller sets a deadline. Anything unknown is unary.
-        let streaming = self
-            .methods
-            .get(path)
-            .map_or(path.starts_with("/grpc."), |method| method.client_streaming || method.server_streaming);
-        let asked = request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-        let limit = match (asked, streaming) {
-            (Some(asked), false) => Some(asked.saturating_sub(ANSWER_MARGIN).min(CALL_TIMEOUT)),
-            (Some(asked), true) => Some(asked.saturating_sub(ANSWER_MARGIN)),
-            (None, false) => Some(CALL_TIMEOUT),
-            (None, true) => None,
-        };
-        // In both directions, or the connection would wait for a client that never hangs up.
-        let request = match &drain {
-            Some(drain) => request.map(|body| Body::new(Streaming::new(body, None, Some(drain.clone())))),
-            None => request,
-        };
-        let call = self.inner.call(request);
-        Box::pin(async move {
-            // Held until the answer's head is ready: a watcher does not count once it streams.
-            let _permit = permit;
-            let deadline = limit.map(|limit| stopwatch() + limit);
-            let guarded = AssertUnwindSafe(peers::with_deadline(deadline, call)).catch_unwind();
-            let result = match deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline.into(), guarded).await,
-                None => Ok(guarded.await),
-            };
-            Ok(match result {
-                Ok(Ok(Ok(response))) if streaming && !response.body().is_end_stream() => {
-                    response.map(|body| Body::new(Streaming::new(body, deadline, drain)))
-                }
-                Ok(Ok(Ok(response))) => named(response),
-                // The panic hook has already logged where.
-                Ok(Err(_)) => answer(Error::Internal("a handler panicked".to_owned())),
-                Err(_) => answer(Error::Deadline),
-            })
-        })
-    }
-}
-
-/// The body of a streaming answer. Ends, as the call's head would, with the deadline, with a panic, and (health and reflection) with the drain.
-struct Streaming {
-    /// Absent once it has ended.
-    inner: Option<Body>,
-    deadline: Option<(Instant, Pin<Box<Sleep>>)>,
-    drain: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-}
-
-impl Streaming {
-    fn new(inner: Body, deadline: Option<Instant>, drain: Option<CancellationToken>) -> Self {
-        Self {
-            inner: Some(inner),
-            deadline: deadline.map(|deadline| (deadline, Box::pin(tokio::time::sleep_until(deadline.into())))),
-            drain: drain.map(|drain| Box::pin(drain.cancelled_owned())),
-        }
-    }
-
-    fn poll_inner(&mut self, context: &mut std::task::Context<'_>) -> Poll<std::result::Result<Option<Framed>, Error>> {
-        let Some(inner) = &mut self.inner else { return Poll::Ready(Ok(None)) };
-        if let Some((_, sleep)) = &mut self.deadline
-            && sleep.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Err(Error::Deadline));
-        }
-        if let Some(drain) = &mut self.drain
-            && drain.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Err(Error::NotServing("this replica")));
-        }
-        let deadline = self.deadline.as_ref().map(|(deadline, _)| *deadline);
-        let poll = AssertUnwindSafe(|| peers::poll_with_deadline(deadline, || Pin::new(inner).poll_frame(context)));
-        match std::panic::catch_unwind(poll) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => Poll::Ready(Err(Error::Internal("a stream panicked".to_owned()))),
-        }
-    }
-}
-
-type Framed = std::result::Result<Frame<<Body as HttpBody>::Data>, Status>;
-
-impl HttpBody for Streaming {
-    type Data = <Body as HttpBody>::Data;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Option<Framed>> {
-        let this = self.get_mut();
-        this.poll_inner(context).map(|polled| match polled {
-            Ok(frame) => frame,
-            Err(error) => {
-                this.inner = None;
-                let mut trailers = http::HeaderMap::new();
-                Some(Status::from(error).add_header(&mut trailers).map(|()| Frame::trailers(trailers)))
-            }
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
-    }
-}
-
-/// gRPC's timeout header: up to eight digits and a unit.
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let count: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(count * 3600)),
-        "M" => Some(Duration::from_secs(count * 60)),
-        "S" => Some(Duration::from_secs(count)),
-        "m" => Some(Duration::from_millis(count)),
-        "u" => Some(Duration::from_micros(count)),
-        "n" => Some(Duration::from_nanos(count)),
-        _ => None,
-    }
+fn is_health(path: &str) -> bool {
+    path.starts_with(HEALTH)
 }
 
 type Mount = (&'static str, Arc<OnceLock<Routes>>);
@@ -455,15 +322,6 @@ impl Mounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_grpc_writes_them() {
-        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        for bad in ["", "m", "-1m", "1", "123456789m", "1é", "é"] {
-            assert_eq!(parse_timeout(bad), None, "{bad}");
-        }
-    }
 
     #[tokio::test]
     async fn an_address_that_others_can_reach_needs_tls_or_a_word() {

@@ -181,7 +181,7 @@ fn every_error_is_told_at_once_with_its_key_its_source_and_what_is_allowed() {
     };
     let file = format!("file {}", path.display());
     let mut expected = vec![
-        format!("replicas ({file}): allowed: a whole number from 0 to 255"),
+        format!("replicas ({file}): allowed: 1 to 9"),
         format!("scoring.method ({file}): found `magic`, allowed: quantiles, fixed"),
         "server.insecure (environment variable CLIENTELE_SERVER__INSECURE): found a text, allowed: true or false"
             .to_owned(),

@@ -1,8 +1,6 @@
 //! The server as its callers see it: health, draining, deadlines, overload, faults, nonsense.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,9 +9,9 @@ use std::{
 };
 
 use chassis::{
-    Context, Error, Result, Service,
+    Error, Service,
     clock::Clock,
-    peers::{self, Channel, Peers},
+    peers::Channel,
     server::{self, Config, MAX_CONCURRENT_CALLS, MAX_MESSAGE_BYTES},
     testing::{Backend, TempDb, TestServer, eventually, fault, noon},
 };
@@ -21,58 +19,23 @@ use futures::StreamExt;
 use proto::scoring::v1::{
     GetScoreRequest, GetScoreResponse, WatchScoresRequest, WatchScoresResponse, scoring_client::ScoringClient,
 };
-use tokio::{sync::Semaphore, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
-use tonic::{Code, Response, Status, service::Routes};
+use tokio::sync::Semaphore;
+use tonic::{Code, Response, service::Routes};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
+#[path = "support/raw.rs"]
+mod raw;
 mod support;
 #[path = "support/wire.rs"]
 mod wire;
+use raw::{Raw, SERVING, get_score, health};
 use support::{Fake, GRPC_NAME, bump, connect, dawdle, ids};
 use wire::Wire;
 
 const GET_SCORE: &str = "/clientele.scoring.v1.Scoring/GetScore";
 const WATCH_SCORES: &str = "/clientele.scoring.v1.Scoring/WatchScores";
-const SERVING: i32 = 1;
 const NOT_SERVING: i32 = 2;
-
-/// A server whose start and end the test watches itself.
-struct Raw {
-    address: SocketAddr,
-    context: Context,
-    end: CancellationToken,
-    serving: JoinHandle<Result<()>>,
-}
-
-impl Raw {
-    async fn start(config: Config, mount: impl FnOnce(&Context) -> Vec<Service>) -> Self {
-        let listener = server::bind("127.0.0.1:0".parse().unwrap(), &config).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let context = Context::new(Clock::mock(noon()), Peers::default());
-        let (end, services) = (CancellationToken::new(), mount(&context));
-        let serving =
-            tokio::spawn(server::serve(listener, config, context.clone(), services, end.clone().cancelled_owned()));
-        Self { address, context, end, serving }
-    }
-
-    fn channel(&self) -> Channel {
-        peers::channel("server", &format!("http://{}", self.address), None).unwrap()
-    }
-}
-
-async fn health(channel: &Channel, service: &str) -> Result<i32, Code> {
-    let request = HealthCheckRequest { service: service.to_owned() };
-    match HealthClient::new(channel.clone()).check(request).await {
-        Ok(reply) => Ok(reply.into_inner().status),
-        Err(status) => Err(status.code()),
-    }
-}
-
-async fn get_score(channel: &Channel) -> Result<GetScoreResponse, Status> {
-    Ok(ScoringClient::new(channel.clone()).get_score(GetScoreRequest::default()).await?.into_inner())
-}
 
 async fn server_of(fake: Fake) -> TestServer {
     TestServer::start(Clock::mock(noon()), &[], |_| vec![fake.service()]).await
@@ -380,9 +343,16 @@ async fn what_is_left_of_the_deadline_goes_to_the_peer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_calls_than_the_process_can_take_are_shed_and_probes_are_not() {
     let (fake, count, gate) = waiting();
+    let fake = Fake { watch_scores: Arc::new(|_| Box::pin(async { Ok(futures::stream::pending().boxed()) })), ..fake };
     let server = server_of(fake).await;
     // Spread over connections: the limit is the process's.
     let channels: Vec<Channel> = (0..8).map(|_| server.channel()).collect();
+    // Whoever watches is not in work, and takes nobody's place.
+    let mut watchers = Vec::new();
+    for channel in &channels {
+        let watch = WatchScoresRequest::default();
+        watchers.push(ScoringClient::new(channel.clone()).watch_scores(watch).await.unwrap());
+    }
     let calls: Vec<_> = (0..MAX_CONCURRENT_CALLS)
         .map(|call| {
             let channel = channels[call % 8].clone();
@@ -404,23 +374,6 @@ async fn more_calls_than_the_process_can_take_are_shed_and_probes_are_not() {
     }
     get_score(&probe).await.unwrap();
     server.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn watchers_do_not_count_as_calls_in_work() {
-    let server = server_of(Fake {
-        watch_scores: Arc::new(|_| Box::pin(async { Ok(futures::stream::pending().boxed()) })),
-        ..Fake::default()
-    })
-    .await;
-    let channels: Vec<Channel> = (0..8).map(|_| server.channel()).collect();
-    let watch = |n: usize| {
-        let mut client = ScoringClient::new(channels[n % 8].clone());
-        async move { client.watch_scores(WatchScoresRequest::default()).await.unwrap() }
-    };
-    let streams = futures::future::join_all((0..=MAX_CONCURRENT_CALLS).map(watch)).await;
-    assert!(streams.len() > MAX_CONCURRENT_CALLS);
-    get_score(&server.channel()).await.unwrap();
 }
 
 #[tokio::test]
@@ -558,47 +511,4 @@ async fn reflection_lists_the_services_in_both_versions() {
     let _open = client.server_reflection_info(futures::stream::pending()).await.unwrap();
     let stopped = tokio::time::timeout(server::DRAIN_TIMEOUT, server.stop()).await;
     stopped.expect("sooner than calls are cut off").unwrap();
-}
-
-#[tokio::test]
-async fn peers_are_found_by_address_and_by_name() {
-    let server = server_of(Fake::default()).await;
-    for host in ["127.0.0.1", "localhost"] {
-        let channel = peers::channel("peers.x", &format!("http://{host}:{}", server.address.port()), None).unwrap();
-        get_score(&channel).await.unwrap();
-    }
-    let error = Peers::default().channel("scoring").unwrap_err();
-    assert!(error.to_string().starts_with("peers.scoring: is not set"), "{error}");
-    for url in ["", "scoring", "ftp://scoring", "http://", "unix:/x", "http://a b"] {
-        let error = Peers::connect(&BTreeMap::from([("scoring".to_owned(), url.to_owned())]), None).unwrap_err();
-        assert!(error.to_string().starts_with("peers.scoring: "), "{url}: {error}");
-    }
-}
-
-#[tokio::test]
-async fn tls_is_spoken_and_checked_also_with_peers_found_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    std::fs::write(&cert, include_str!("support/tls/server.pem")).unwrap();
-    std::fs::write(&key, include_str!("support/tls/server.key")).unwrap();
-    let config = Config { tls: Some((cert.clone(), key)), ..Config::default() };
-    let server = Raw::start(config, |_| vec![Fake::default().service()]).await;
-    let port = server.address.port();
-    let ca = Some(include_str!("support/tls/ca.pem"));
-    for host in ["127.0.0.1", "localhost"] {
-        let channel = &peers::channel("peers.x", &format!("https://{host}:{port}"), ca).unwrap();
-        eventually("it serves", || async move { health(channel, "").await == Ok(SERVING) }).await;
-        get_score(channel).await.unwrap();
-        let stranger = peers::channel("peers.x", &format!("https://{host}:{port}"), None).unwrap();
-        assert_eq!(health(&stranger, "").await, Err(Code::Unavailable), "an authority that is not trusted");
-    }
-    let plain = peers::channel("peers.x", &format!("http://127.0.0.1:{port}"), None).unwrap();
-    assert!(health(&plain, "").await.is_err());
-    server.end.cancel();
-    server.serving.await.unwrap().unwrap();
-
-    let nowhere = Config { tls: Some((cert, folder.path().join("none.pem"))), ..Config::default() };
-    let server = Raw::start(nowhere, |_| vec![]).await;
-    let error = server.serving.await.unwrap().unwrap_err();
-    assert!(error.to_string().starts_with("server.tls_key_file: cannot read"), "{error}");
 }

@@ -1,7 +1,7 @@
 //! Commands and flags.
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
 
-use chassis::{Clock, telemetry};
+use chassis::{Clock, config::Secret, peers::Access, telemetry};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
@@ -46,6 +46,9 @@ enum Command {
         /// Print the medians as JSON
         #[arg(long)]
         json: bool,
+        /// Measure these alone
+        #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
+        only: Vec<bench::Figure>,
     },
     /// Print the effective configuration, secrets masked
     Config {
@@ -170,6 +173,9 @@ pub struct Target {
     /// PEM file of the authority that signs the server's certificate, for https; public authorities are known
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Token to present, where the server asks for one; better given in the environment, where no list of processes shows it
+    #[arg(long, value_name = "TOKEN", env = "CLIENTELE_TOKEN", hide_env_values = true, value_parser = secret)]
+    pub token: Option<Secret>,
     /// Print canonical protobuf JSON instead of tables
     #[arg(long)]
     pub json: bool,
@@ -188,7 +194,7 @@ impl Target {
                 std::fs::read_to_string(path).map_err(|error| Error::new(format!("--ca {}: {error}", path.display())))
             })
             .transpose()?;
-        Client::trusting(&self.server, ca.as_deref())
+        Client::with(&self.server, &Access { ca, token: self.token.clone().unwrap_or_default() })
     }
 }
 
@@ -294,14 +300,16 @@ pub async fn run() -> Result<()> {
             guard.shutdown();
             Ok(result?)
         }
-        Command::Bench { json } => {
+        Command::Bench { json, only } => {
             let mut config = load(&cli.process, overrides(&cli.process)?)?;
             // Tracing is on, as in production; lines about each purchase would measure the terminal.
             config.telemetry.log_filter = "warn".to_owned();
+            // It calls itself, on loopback, and measures calls rather than tokens.
+            config.auth = chassis::auth::Config::default();
             let collector = bench::Collector::start().await?;
             config.telemetry.otlp_endpoint.get_or_insert_with(|| collector.endpoint.clone());
             let guard = init_telemetry(&config)?;
-            let result = bench::run(config, json).await;
+            let result = bench::run(config, json, &only).await;
             guard.shutdown();
             result
         }
@@ -329,6 +337,11 @@ pub async fn run() -> Result<()> {
             commands::watch(&target, feed, cursor.as_deref().unwrap_or_default(), only_new).await
         }
     }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "what a parser of values looks like")]
+fn secret(text: &str) -> std::result::Result<Secret, String> {
+    Ok(Secret::new(text))
 }
 
 fn decimal(text: &str) -> std::result::Result<char, String> {

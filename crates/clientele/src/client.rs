@@ -1,7 +1,7 @@
 //! Calls the public API for the client commands and the demo, and turns its errors into sentences.
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use chassis::peers::{Channel, channel};
+use chassis::peers::{Access, Channel};
 use proto::{
     complaints::v1::complaints_client::ComplaintsClient, profiles::v1::profiles_client::ProfilesClient,
     routing::v1::routing_client::RoutingClient, scoring::v1::scoring_client::ScoringClient,
@@ -62,6 +62,8 @@ impl From<Status> for Error {
             Code::Unimplemented => {
                 "this server does not run the service that was asked; name the one that does with --server NAME=URL".to_owned()
             }
+            // The server says what it wants; here is how a command gives it.
+            Code::Unauthenticated => format!("{}\n  Give the token in CLIENTELE_TOKEN, or as --token TOKEN", status.message()),
             _ if broke_off(&status) => "the connection broke before the answer came; whether the call took effect is not known".to_owned(),
             _ => status.message().to_owned(),
         };
@@ -96,15 +98,14 @@ impl Client {
     /// # Errors
     /// A value that is neither.
     pub fn new(servers: &[String]) -> Result<Self> {
-        Self::trusting(servers, None)
+        Self::with(servers, &Access::default())
     }
 
-    /// The same, where `ca` is the PEM of an authority to trust
-    /// beside the public ones.
+    /// The same with a token to present, or an authority to trust.
     ///
     /// # Errors
-    /// A value that is neither.
-    pub fn trusting(servers: &[String], ca: Option<&str>) -> Result<Self> {
+    /// A value that is neither; a token that cannot be sent.
+    pub fn with(servers: &[String], access: &Access) -> Result<Self> {
         let mut urls: BTreeMap<&str, &str> = BTreeMap::new();
         for server in servers {
             let named =
@@ -119,7 +120,7 @@ impl Client {
         let mut channels = BTreeMap::new();
         for name in SERVICES {
             let url = urls.get(name).copied().unwrap_or(DEFAULT_SERVER);
-            channels.insert(name, channel("--server", url, ca)?);
+            channels.insert(name, access.channel("--server", url)?);
         }
         Ok(Self { channels })
     }

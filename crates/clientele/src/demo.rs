@@ -46,6 +46,7 @@ const PUBLISHED: [(scoring::ModelKind, &str, &str, &str); 3] = [
 pub async fn run(config: Config, exit: bool) -> Result<()> {
     let start: Timestamp = NOW.parse().map_err(|_| Error::new("the demo's clock"))?;
     let data_dir = config.data_dir.clone();
+    let access = serve::access(&config).await?;
     let end = CancellationToken::new();
     let running = serve::start(config, Clock::starting_at(start), &[], end.clone().cancelled_owned()).await?;
     let url = format!("http://{}", running.address);
@@ -60,7 +61,7 @@ pub async fn run(config: Config, exit: bool) -> Result<()> {
         data_dir.display()
     ));
 
-    let client = Client::new(std::slice::from_ref(&url))?;
+    let client = Client::with(std::slice::from_ref(&url), &access)?;
     let story = async {
         tell(&client, &data_dir).await?;
         if exit {

@@ -1,15 +1,19 @@
 //! Starts services: all in one process by default, or the ones named, one per pod.
-use std::{collections::BTreeMap, future::Future, net::SocketAddr, path::Path};
+use std::{collections::HashMap, future::Future, net::SocketAddr, path::Path};
 
 use chassis::{
     Clock, Context, Error,
+    auth::Callers,
     config::DbUrl,
-    peers::Peers,
+    peers::{Access, Peers},
     server::{self, Service},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{client::SERVICES, config::Config};
+use crate::{
+    client::SERVICES,
+    config::{Config, NOT_ADMITTED},
+};
 
 /// Services that are about to run or running.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ pub async fn start(
     end: impl Future<Output = ()> + Send + 'static,
 ) -> chassis::Result<Running> {
     let names = resolve(names)?;
-    let server_config = server_config(&config);
+    let server_config = server_config(&config)?;
     let listener: TcpListener = server::bind(config.server.listen, &server_config).await?;
     let address = listener.local_addr().map_err(|error| Error::Internal(error.to_string()))?;
     let context = Context::new(clock, peers(&config, address, &names).await?);
@@ -66,30 +70,22 @@ fn resolve(names: &[String]) -> chassis::Result<Vec<&'static str>> {
         .collect()
 }
 
-fn server_config(config: &Config) -> server::Config {
+fn server_config(config: &Config) -> chassis::Result<server::Config> {
     let (cert, key) = (&config.server.tls_cert_file, &config.server.tls_key_file);
-    server::Config {
+    Ok(server::Config {
         tls: (!cert.as_os_str().is_empty()).then(|| (cert.clone(), key.clone())),
         insecure: config.server.insecure,
         drain_delay: std::time::Duration::from_secs(config.server.drain_delay_s),
-    }
+        callers: Callers::new(&config.auth)?,
+        ..server::Config::default()
+    })
 }
 
-/// A peer that is not configured is looked for in this process, through a channel all the same.
-async fn peers(config: &Config, address: SocketAddr, names: &[&'static str]) -> chassis::Result<Peers> {
-    let scheme = if config.server.tls_cert_file.as_os_str().is_empty() { "http" } else { "https" };
-    // An address for listening on all interfaces is none for calling.
-    let own = if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address };
-    let mut urls = BTreeMap::new();
-    for name in SERVICES {
-        let configured = config.peers.get(name).map(String::as_str).unwrap_or_default();
-        if !configured.is_empty() {
-            urls.insert(name.to_owned(), configured.to_owned());
-        } else if names.contains(&name) {
-            urls.insert(name.to_owned(), format!("{scheme}://{own}"));
-        }
-        // One that is neither is missed by the service that needs it, and by no other.
-    }
+/// What every call to a peer is made with.
+///
+/// # Errors
+/// `Invalid` naming the file that cannot be read.
+pub async fn access(config: &Config) -> chassis::Result<Access> {
     let ca_file = &config.server.tls_ca_file;
     let ca = if ca_file.as_os_str().is_empty() {
         None
@@ -98,7 +94,34 @@ async fn peers(config: &Config, address: SocketAddr, names: &[&'static str]) -> 
             Error::invalid("server.tls_ca_file", format!("cannot read {}: {error}", ca_file.display()))
         })?)
     };
-    Peers::connect(&urls, ca.as_deref())
+    Ok(Access { ca, token: config.auth.token.clone() })
+}
+
+/// A peer that is not configured is looked for in this process, through a channel all the same.
+async fn peers(config: &Config, address: SocketAddr, names: &[&'static str]) -> chassis::Result<Peers> {
+    let access = access(config).await?;
+    // An address for listening on all interfaces is none for calling.
+    let own = if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address };
+    let own_url = match (config.server.tls_cert_file.as_os_str().is_empty(), config.server.tls_server_name.as_str()) {
+        (true, _) => format!("http://{own}"),
+        (false, "") => format!("https://{own}"),
+        (false, name) => format!("https://{name}:{}", own.port()),
+    };
+    let mut channels = HashMap::new();
+    for name in SERVICES {
+        let key = format!("peers.{name}");
+        let configured = config.peers.get(name).map(String::as_str).unwrap_or_default();
+        if !configured.is_empty() {
+            channels.insert(name.to_owned(), access.channel(&key, configured)?);
+        } else if names.contains(&name) {
+            if names.len() > 1 && !config.auth.admits_itself() {
+                return Err(Error::invalid("auth.token", NOT_ADMITTED));
+            }
+            channels.insert(name.to_owned(), access.channel_at(&key, &own_url, own)?);
+        }
+        // One that is neither is missed by the service that needs it, and by no other.
+    }
+    Ok(Peers::new(channels))
 }
 
 fn mount(name: &str, config: &Config, context: &Context) -> chassis::Result<Service> {

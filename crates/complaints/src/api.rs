@@ -87,10 +87,10 @@ impl Complaints for Api {
         request: Request<pb::ListComplaintsRequest>,
     ) -> Result<Response<pb::ListComplaintsResponse>, Status> {
         let List { filter, page } = List::parse(request.into_inner())?;
-        let mut complaints = store::list(self.db.read(), &filter, page.after, page.limit()).await?;
-        let next_page_token = page.cut(&mut complaints, store::list_key)?;
+        let complaints = store::list(self.db.read(), &filter, page.after, page.limit()).await?;
         let now = self.context.clock.now();
-        let complaints = complaints.iter().map(|complaint| show(complaint, now, &self.rules)).collect();
+        let (complaints, next_page_token) =
+            page.fill(complaints, store::list_key, |complaint| show(complaint, now, &self.rules))?;
         Ok(Response::new(pb::ListComplaintsResponse { complaints, next_page_token }))
     }
 

@@ -88,9 +88,7 @@ impl Config {
 
 impl Validate for Config {
     fn validate(&self, check: &mut chassis::config::Check<'_>) {
-        let mut found = Check::new();
-        self.check(&mut found);
-        check.violations(found.take());
+        check.parsing(|found| self.check(found));
     }
 }
 

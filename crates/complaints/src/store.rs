@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use chassis::{
     Error, Result, Tx,
     clock::{at_micros, micros},
-    db::sql,
+    db::{Columns, bulk, sql},
     feed::Newest,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -17,8 +17,8 @@ use proto::{
 };
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, TryGetable, Value,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, Value,
 };
 use uuid::Uuid;
 
@@ -349,28 +349,23 @@ pub(crate) async fn put_tiers(tx: &Tx<'_>, news: &BTreeMap<Uuid, Newest<'_, Tier
     let rows: Vec<_> = news.iter().collect();
     let mut written = Vec::new();
     // In runs, not in two passes: the order of locking stays. Only the one batch in which a snapshot ends has both kinds.
-    let runs = rows.chunk_by(|(_, one), (_, next)| one.authoritative == next.authoritative);
-    for chunk in runs.flat_map(|run| run.chunks(CUSTOMERS_PER_STATEMENT)) {
-        let mut text = "INSERT INTO customer (customer_id, tier, revision) VALUES ".to_owned();
-        let mut values: Vec<Value> = Vec::with_capacity(chunk.len() * 3);
-        for (index, (id, newest)) in chunk.iter().enumerate() {
-            let base = index * 3;
-            let comma = if index == 0 { "" } else { "," };
-            text.push_str(&format!("{comma}(${},${},${})", base + 1, base + 2, base + 3));
-            values.extend([(**id).into(), i32::from(newest.item).into(), newest.revision.into()]);
-        }
-        text.push_str(
-            " ON CONFLICT (customer_id) DO UPDATE SET tier = excluded.tier, revision = excluded.revision WHERE ",
-        );
-        text.push_str(match chunk.first() {
+    for run in rows.chunk_by(|(_, one), (_, next)| one.authoritative == next.authoritative) {
+        let wins = match run.first() {
             Some((_, newest)) if newest.authoritative => {
                 "customer.revision <> excluded.revision OR customer.tier <> excluded.tier"
             }
             _ => "customer.revision < excluded.revision",
+        };
+        let head = "INSERT INTO customer (customer_id, tier, revision) VALUES ";
+        let tail = format!(
+            " ON CONFLICT (customer_id) DO UPDATE SET tier = excluded.tier, revision = excluded.revision WHERE {wins} \
+             RETURNING customer_id"
+        );
+        let rows = run.iter().map(|(id, newest)| -> [Value; 3] {
+            [(**id).into(), i32::from(newest.item).into(), newest.revision.into()]
         });
-        text.push_str(" RETURNING customer_id");
-        for row in tx.query_all_raw(sql(&**tx, text, values)).await? {
-            written.push(Uuid::try_get(&row, "", "customer_id").map_err(DbErr::from)?);
+        for row in bulk::query(&**tx, head, rows, &tail).await? {
+            written.push(Columns::of(&row).take()?);
         }
     }
     Ok(written)

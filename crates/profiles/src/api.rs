@@ -9,7 +9,7 @@ use chassis::{
     db::BoxFuture,
     feed::{self, Source},
     idempotency::{self, Key},
-    page::Page,
+    page::{self, Page},
     parse::Check,
 };
 use futures::stream::BoxStream;
@@ -175,6 +175,7 @@ impl Profiles for Api {
                 None => {}
             }
         }
+        page::fits("customer_ids", &reply)?;
         Ok(Response::new(reply))
     }
 
@@ -194,9 +195,9 @@ impl Profiles for Api {
         };
         let page = Page::parse(&mut check, "ListCustomers", &request, size, DEFAULT_PAGE, &token)?;
         check.done()?;
-        let mut customers = store::list(self.db.read(), &filter, sort, page.after.as_ref(), page.limit()).await?;
-        let next_page_token = page.cut(&mut customers, |customer| store::Last::of(sort, customer))?;
-        let customers = customers.iter().map(Customer::to_proto).collect();
+        let customers = store::list(self.db.read(), &filter, sort, page.after.as_ref(), page.limit()).await?;
+        let (customers, next_page_token) =
+            page.fill(customers, |customer| store::Last::of(sort, customer), Customer::to_proto)?;
         Ok(Response::new(pb::ListCustomersResponse { customers, next_page_token }))
     }
 

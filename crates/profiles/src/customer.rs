@@ -13,10 +13,9 @@ pub(crate) use patch::Patch;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Customer {
     pub(crate) id: Uuid,
-    /// Counts every change, so that followers can tell older from newer.
+    /// Counts what callers changed, so that followers can tell older from newer; the etag is made of it. What is followed from peers does not count:
+    /// it is theirs to tell, and must not spoil somebody's update.
     pub(crate) revision: i64,
-    /// Counts what callers changed. The etag is made of it, so that a changed standing does not spoil somebody's update.
-    pub(crate) edit: i64,
     pub(crate) details: Details,
     pub(crate) standing: Option<Standing>,
     pub(crate) open_complaints: i32,
@@ -26,20 +25,11 @@ pub(crate) struct Customer {
 
 impl Customer {
     pub(crate) fn new(id: Uuid, details: Details, now: Timestamp) -> Self {
-        Self {
-            id,
-            revision: 1,
-            edit: 1,
-            details,
-            standing: None,
-            open_complaints: 0,
-            create_time: now,
-            update_time: now,
-        }
+        Self { id, revision: 1, details, standing: None, open_complaints: 0, create_time: now, update_time: now }
     }
 
     pub(crate) fn etag(&self) -> String {
-        format!("{:x}", self.edit)
+        format!("{:x}", self.revision)
     }
 
     /// Changes what the patch names.
@@ -48,38 +38,10 @@ impl Customer {
             return Err(chassis::Error::Etag { what: "customer" });
         }
         patch.apply(&mut self.details)?;
-        self.edit += 1;
-        self.touch(now);
-        Ok(self)
-    }
-
-    /// Takes over a standing, unless it says nothing new or is older news that is not `authoritative`; whether it did.
-    pub(crate) fn follow_standing(&mut self, standing: &Standing, authoritative: bool, now: Timestamp) -> bool {
-        let is_news = |known: &Standing| {
-            if authoritative { standing != known } else { standing.revision > known.revision }
-        };
-        if !self.standing.as_ref().is_none_or(is_news) {
-            return false;
-        }
-        self.standing = Some(standing.clone());
-        self.touch(now);
-        true
-    }
-
-    /// Takes over the number of open complaints; whether it changed.
-    pub(crate) fn follow_open_complaints(&mut self, open: i32, now: Timestamp) -> bool {
-        let changed = self.open_complaints != open;
-        if changed {
-            self.open_complaints = open;
-            self.touch(now);
-        }
-        changed
-    }
-
-    fn touch(&mut self, now: Timestamp) {
         self.revision += 1;
         // A clock that jumped back must not make a record look older than it was.
         self.update_time = self.update_time.max(now);
+        Ok(self)
     }
 
     pub(crate) fn to_proto(&self) -> pb::Customer {
@@ -118,45 +80,30 @@ mod tests {
         Customer::new(Uuid::nil(), details, noon())
     }
 
-    fn standing(revision: i64) -> Standing {
-        Standing { customer_id: Uuid::nil().to_string(), revision, tier: 1, ..Default::default() }
+    fn targeted() -> Patch {
+        let mut check = Check::new();
+        let customer = pb::Customer { targeted: true, ..customer().to_proto() };
+        let mask = prost_types::FieldMask { paths: vec!["targeted".to_owned()] };
+        let patch = Patch::parse(&mut check, &customer, Some(&mask), noon());
+        check.done().unwrap();
+        patch
     }
 
     #[test]
-    fn news_of_a_peer_raises_the_revision_and_leaves_the_etag() {
-        let mut customer = customer();
+    fn an_update_needs_the_etag_of_what_it_changes_and_makes_a_new_one() {
+        let customer = customer();
         let etag = customer.etag();
-        assert!(customer.follow_standing(&standing(1), false, noon()));
-        assert!(customer.follow_open_complaints(2, noon()));
-        assert_eq!((customer.revision, customer.etag()), (3, etag));
-    }
-
-    #[test]
-    fn older_news_is_ignored() {
-        let mut customer = customer();
-        assert!(customer.follow_standing(&standing(5), false, noon()));
-        let before = customer.clone();
-        assert!(!customer.follow_standing(&standing(5), false, noon()));
-        assert!(!customer.follow_standing(&standing(4), false, noon()));
-        assert!(!customer.follow_open_complaints(0, noon()));
-        assert_eq!(customer, before);
-    }
-
-    #[test]
-    fn an_authoritative_standing_replaces_any_other_and_says_nothing_twice() {
-        let mut customer = customer();
-        assert!(customer.follow_standing(&standing(5), false, noon()));
-        assert!(customer.follow_standing(&standing(4), true, noon()));
-        assert!(!customer.follow_standing(&standing(4), true, noon()));
-        // The same count of another history.
-        assert!(customer.follow_standing(&Standing { tier: 2, ..standing(4) }, true, noon()));
-        assert_eq!(customer.revision, 4);
+        let updated = customer.update(&etag, &targeted(), noon()).unwrap();
+        assert_eq!(updated.revision, 2);
+        assert_ne!(updated.etag(), etag);
+        assert!(matches!(updated.update(&etag, &targeted(), noon()), Err(chassis::Error::Etag { .. })));
     }
 
     #[test]
     fn a_record_never_gets_younger() {
-        let mut customer = customer();
-        customer.follow_open_complaints(1, noon() - jiff::SignedDuration::from_hours(1));
-        assert_eq!(customer.update_time, noon());
+        let customer = customer();
+        let etag = customer.etag();
+        let updated = customer.update(&etag, &targeted(), noon() - jiff::SignedDuration::from_hours(1)).unwrap();
+        assert_eq!(updated.update_time, noon());
     }
 }

@@ -1,9 +1,12 @@
 //! What is kept of the peers: where each customer stands (scoring) and which of their complaints are open (complaints).
 //!
+//! It stands on the record for whoever reads it, and is not published again: who wants to hear of a standing follows scoring. Passed on by every
+//! follower, one purchase would be written a dozen times.
+//!
 //! News of a customer who is not here is dropped. It can only be about an id that was never given out: ids are made here and leave this service after
 //! their commit, so whoever speaks of one speaks later. (A database restored from a copy has lost customers for good; asked again, their
 //! identities get new ids.)
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use chassis::{
     Context, Db, Result, Tx,
@@ -13,11 +16,7 @@ use chassis::{
 use proto::{complaints::v1::ComplaintChange, scoring::v1::ScoreChange};
 use uuid::Uuid;
 
-use crate::{
-    api::TOPIC,
-    customer::Customer,
-    store::{self, Complaint},
-};
+use crate::store::{self, Complaint};
 
 /// Starts following both peers, until the service drains.
 ///
@@ -35,12 +34,12 @@ pub(crate) fn apply_standings<'c>(tx: &'c Tx<'_>, changes: &'c [Change<ScoreChan
             let standing = change.standing.as_ref()?;
             Some((standing.customer_id.as_str(), standing.revision, standing))
         });
-        let now = tx.clock().now();
-        let mut customers = store::find_many_for_update(tx, news.keys().copied().collect()).await?;
-        customers.retain_mut(|customer| {
-            news.get(&customer.id).is_some_and(|news| customer.follow_standing(news.item, news.authoritative, now))
-        });
-        save(tx, &customers).await
+        store::lock(tx, news.keys().copied()).await?;
+        let (authoritative, newer_only): (Vec<_>, Vec<_>) = news.into_iter().partition(|(_, news)| news.authoritative);
+        for (news, replaces) in [(authoritative, true), (newer_only, false)] {
+            store::put_standings(tx, news.iter().map(|(id, news)| (*id, news.item)), replaces).await?;
+        }
+        Ok(())
     })
 }
 
@@ -59,9 +58,8 @@ pub(crate) fn apply_complaints<'c>(
             Some((complaint.complaint_id.as_str(), complaint.revision, (customer_id, complaint.state().is_open())))
         });
         // The lock first: who counts under it counts what all others have written.
-        let ids = news.values().map(|news| news.item.0).collect();
-        let customers = store::find_many_for_update(tx, ids).await?;
-        let here: HashSet<Uuid> = customers.iter().map(|customer| customer.id).collect();
+        let ids: BTreeSet<Uuid> = news.values().map(|news| news.item.0).collect();
+        let here = store::lock(tx, ids.into_iter()).await?;
         let (mut authoritative, mut newer_only) = (Vec::new(), Vec::new());
         for (id, Newest { item: (customer_id, open), revision, authoritative: replaces, .. }) in news {
             if here.contains(&customer_id) {
@@ -71,7 +69,7 @@ pub(crate) fn apply_complaints<'c>(
         }
         store::upsert_complaints(tx, &authoritative, true).await?;
         store::upsert_complaints(tx, &newer_only, false).await?;
-        count_open(tx, customers).await
+        store::count_open_complaints(tx, &here).await
     })
 }
 
@@ -82,30 +80,14 @@ pub(crate) fn drop_lost_complaints<'c>(tx: &'c Tx<'_>, turn: Turn) -> BoxFuture<
             Turn::Begins => store::doubt_complaints(tx).await,
             Turn::Complete => {
                 while let Some(ids) = store::find_doubted(tx).await? {
-                    let customers = store::find_many_for_update(tx, ids.clone()).await?;
-                    store::delete_doubted(tx, ids).await?;
-                    count_open(tx, customers).await?;
+                    let here = store::lock(tx, ids.iter().copied()).await?;
+                    store::delete_doubted(tx, &ids).await?;
+                    store::count_open_complaints(tx, &here).await?;
                 }
                 Ok(())
             }
         }
     })
-}
-
-/// Puts the number of open complaints onto the records of these customers, who are locked.
-async fn count_open(tx: &Tx<'_>, mut customers: Vec<Customer>) -> Result<()> {
-    let now = tx.clock().now();
-    let open = store::count_open_complaints(tx, &customers).await?;
-    customers.retain_mut(|customer| customer.follow_open_complaints(open.get(&customer.id).copied().unwrap_or(0), now));
-    save(tx, &customers).await
-}
-
-async fn save(tx: &Tx<'_>, customers: &[Customer]) -> Result<()> {
-    store::update_followed(tx, customers).await?;
-    for customer in customers {
-        tx.publish(TOPIC, customer.id, &customer.to_proto());
-    }
-    Ok(())
 }
 
 /// An id as a peer sent it. One that is none would be the peer's fault; a follower that stops for it would never go on.

@@ -61,9 +61,7 @@ impl Config {
 
 impl Validate for Config {
     fn validate(&self, check: &mut chassis::config::Check<'_>) {
-        let mut found = Check::new();
-        self.check(&mut found);
-        check.violations(found.take());
+        check.parsing(|found| self.check(found));
     }
 }
 
@@ -76,6 +74,7 @@ pub fn service(config: Config, context: Context) -> Service {
             let mut check = Check::new();
             config.check(&mut check);
             check.done()?;
+            context.peers.require(&["scoring", "complaints"])?;
             let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
             context.spawn_housekeeping(&db);
             follow::spawn(&context, &db)?;

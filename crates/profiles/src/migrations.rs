@@ -38,7 +38,6 @@ impl MigrationTrait for Customers {
                     .table("customer")
                     .col(uuid("customer_id").primary_key())
                     .col(big_integer("revision"))
-                    .col(big_integer("edit"))
                     .col(integer("kind"))
                     .col(name_key)
                     .col(binary("details"))

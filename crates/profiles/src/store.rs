@@ -2,12 +2,13 @@
 //!
 //! `customer.details` is the encoded record as callers set it: with `name_key`, `identity.id` and the chassis's kept replies and changes, the only
 //! place of personal data.
-use std::{
-    collections::{HashMap, HashSet},
-    fmt::Write,
-};
+use std::collections::{HashMap, HashSet};
 
-use chassis::{Error, Result, Tx, clock::at_micros, db::sql};
+use chassis::{
+    Error, Result, Tx,
+    clock::at_micros,
+    db::{Columns, bulk, sql},
+};
 use prost::Message;
 use proto::{profiles::v1 as pb, scoring::v1::Standing};
 use sea_orm::{
@@ -30,7 +31,6 @@ pub(crate) mod customer {
         #[sea_orm(primary_key, auto_increment = false)]
         pub(crate) customer_id: Uuid,
         pub(crate) revision: i64,
-        pub(crate) edit: i64,
         pub(crate) kind: i32,
         pub(crate) name_key: String,
         pub(crate) details: Vec<u8>,
@@ -96,7 +96,6 @@ impl customer::Model {
         Ok(Customer {
             id: self.customer_id,
             revision: self.revision,
-            edit: self.edit,
             details: Details::kept(details),
             standing,
             open_complaints: self.open_complaints,
@@ -112,7 +111,6 @@ impl From<&Customer> for customer::ActiveModel {
         Self {
             customer_id: Set(customer.id),
             revision: Set(customer.revision),
-            edit: Set(customer.edit),
             kind: Set(customer.details.kind().to_proto().into()),
             name_key: Set(customer.details.name_key()),
             details: Set(customer.details.as_proto().encode_to_vec()),
@@ -152,15 +150,6 @@ pub(crate) async fn find_many<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) 
     all(customer::Entity::find().filter(customer::Column::CustomerId.is_in(ids)).all(connection).await?)
 }
 
-/// The same, locked; in the order of ids, so that two transactions never wait for each other.
-pub(crate) async fn find_many_for_update(tx: &Tx<'_>, ids: HashSet<Uuid>) -> Result<Vec<Customer>> {
-    let select = customer::Entity::find()
-        .filter(customer::Column::CustomerId.is_in(ids))
-        .order_by_asc(customer::Column::CustomerId)
-        .lock_exclusive();
-    all(select.all(&**tx).await?)
-}
-
 /// A page of all customers by id.
 pub(crate) async fn find_page<C: ConnectionTrait>(
     connection: &C,
@@ -179,19 +168,12 @@ pub(crate) async fn find_owners<C: ConnectionTrait>(
     connection: &C,
     identities: &[Identity],
 ) -> Result<HashMap<Identity, Uuid>> {
+    let head = "SELECT system, id, customer_id FROM identity WHERE (system, id) IN (VALUES ";
+    let keys = identities.iter().map(|identity| [identity.system.as_str().into(), identity.id.as_str().into()]);
     let mut owners = HashMap::with_capacity(identities.len());
-    for chunk in identities.chunks(PAIRS_PER_STATEMENT) {
-        let text = format!(
-            "WITH wanted (system, id) AS (VALUES {}) SELECT identity.system, identity.id, identity.customer_id \
-             FROM wanted JOIN identity ON identity.system = wanted.system AND identity.id = wanted.id",
-            rows(chunk.len(), 2)
-        );
-        let values = chunk.iter().flat_map(|identity| [identity.system.clone().into(), identity.id.clone().into()]);
-        for row in connection.query_all_raw(sql(connection, text, values)).await? {
-            let get = |column| String::try_get(&row, "", column).map_err(sea_orm::DbErr::from);
-            let identity = Identity { system: get("system")?, id: get("id")? };
-            owners.insert(identity, Uuid::try_get(&row, "", "customer_id").map_err(sea_orm::DbErr::from)?);
-        }
+    for row in bulk::query(connection, head, keys, ")").await? {
+        let mut columns = Columns::of(&row);
+        owners.insert(Identity { system: columns.take()?, id: columns.take()? }, columns.take()?);
     }
     Ok(owners)
 }
@@ -256,25 +238,28 @@ pub(crate) async fn move_identities(
     insert_identities(tx, added.into_iter().map(|identity| (identity, customer_id)).collect()).await
 }
 
-/// Writes what was followed of many customers, in one statement.
-pub(crate) async fn update_followed(tx: &Tx<'_>, customers: &[Customer]) -> Result<()> {
-    if customers.is_empty() {
-        return Ok(());
-    }
-    let text = format!(
-        "WITH news (customer_id, revision, update_time, standing_revision, relationship, stage, tier, code, estimated, since, \
-         open_complaints) AS (VALUES {}) UPDATE customer SET revision = news.revision, update_time = news.update_time, \
-         standing_revision = news.standing_revision, relationship = news.relationship, stage = news.stage, tier = news.tier, \
-         code = news.code, estimated = news.estimated, since = news.since, open_complaints = news.open_complaints \
-         FROM news WHERE customer.customer_id = news.customer_id",
-        rows(customers.len(), 11)
-    );
-    let values = customers.iter().flat_map(|customer| -> [Value; 11] {
-        let standing = customer.standing.clone().unwrap_or_default();
+/// Keeps other transactions from changing these customers until this one ends; in the order of ids, so that two never wait for each other. Those
+/// that are here. On SQLite the writer is alone and nothing is locked.
+pub(crate) async fn lock(tx: &Tx<'_>, ids: impl ExactSizeIterator<Item = Uuid>) -> Result<HashSet<Uuid>> {
+    let tail = format!(") ORDER BY customer_id{}", tx.for_update());
+    let head = "SELECT customer_id FROM customer WHERE customer_id IN (VALUES ";
+    let rows = bulk::query(&**tx, head, ids.map(|id| [id.into()]), &tail).await?;
+    rows.iter().map(|row| Columns::of(row).take()).collect()
+}
+
+/// Puts standings onto the records of customers who are here: what is newer than what is kept, or where it is `authoritative`, whatever is kept.
+pub(crate) async fn put_standings<'a>(
+    tx: &Tx<'_>,
+    standings: impl ExactSizeIterator<Item = (Uuid, &'a Standing)>,
+    authoritative: bool,
+) -> Result<()> {
+    let head = "UPDATE customer SET standing_revision = news.column2, relationship = news.column3, stage = news.column4, \
+                tier = news.column5, code = news.column6, estimated = news.column7, since = news.column8 FROM (VALUES ";
+    let newer = if authoritative { "" } else { " AND customer.standing_revision < news.column2" };
+    let tail = format!(") AS news WHERE customer.customer_id = news.column1{newer}");
+    let rows = standings.map(|(id, standing)| -> [Value; 8] {
         [
-            customer.id.into(),
-            customer.revision.into(),
-            customer.update_time.as_microsecond().into(),
+            id.into(),
             standing.revision.into(),
             standing.relationship.into(),
             standing.stage.into(),
@@ -282,10 +267,9 @@ pub(crate) async fn update_followed(tx: &Tx<'_>, customers: &[Customer]) -> Resu
             standing.code.into(),
             standing.estimated.into(),
             standing.since.as_ref().map(micros).into(),
-            customer.open_complaints.into(),
         ]
     });
-    tx.execute_raw(sql(&**tx, text, values)).await?;
+    bulk::execute(&**tx, head, rows, &tail).await?;
     Ok(())
 }
 
@@ -300,19 +284,16 @@ pub(crate) struct Complaint {
 
 /// Keeps complaints; unless they are `authoritative`, only those that are newer than what is kept. No id may come twice in one call.
 pub(crate) async fn upsert_complaints(tx: &Tx<'_>, complaints: &[Complaint], authoritative: bool) -> Result<()> {
-    if complaints.is_empty() {
-        return Ok(());
-    }
-    let text = format!(
-        "INSERT INTO complaint (complaint_id, customer_id, revision, open) VALUES {} ON CONFLICT (complaint_id) DO UPDATE SET \
-         customer_id = excluded.customer_id, revision = excluded.revision, open = excluded.open{}",
-        rows(complaints.len(), 4),
-        if authoritative { "" } else { " WHERE complaint.revision < excluded.revision" }
+    let newer = if authoritative { "" } else { " WHERE complaint.revision < excluded.revision" };
+    let tail = format!(
+        " ON CONFLICT (complaint_id) DO UPDATE SET customer_id = excluded.customer_id, revision = excluded.revision, \
+         open = excluded.open{newer}"
     );
-    let values = complaints.iter().flat_map(|complaint| -> [Value; 4] {
+    let rows = complaints.iter().map(|complaint| -> [Value; 4] {
         [complaint.id.into(), complaint.customer_id.into(), complaint.revision.into(), complaint.open.into()]
     });
-    tx.execute_raw(sql(&**tx, text, values)).await?;
+    let head = "INSERT INTO complaint (complaint_id, customer_id, revision, open) VALUES ";
+    bulk::execute(&**tx, head, rows, &tail).await?;
     Ok(())
 }
 
@@ -332,31 +313,18 @@ pub(crate) async fn find_doubted(tx: &Tx<'_>) -> Result<Option<HashSet<Uuid>>> {
 }
 
 /// Deletes the marked complaints of these customers.
-pub(crate) async fn delete_doubted(tx: &Tx<'_>, customers: HashSet<Uuid>) -> Result<()> {
-    let wanted: Vec<String> = (1..=customers.len()).map(|index| format!("${index}")).collect();
-    let text = format!("DELETE FROM complaint WHERE revision < 0 AND customer_id IN ({})", wanted.join(","));
-    tx.execute_raw(sql(&**tx, text, customers.into_iter().map(Value::from))).await?;
+pub(crate) async fn delete_doubted(tx: &Tx<'_>, customers: &HashSet<Uuid>) -> Result<()> {
+    let head = "DELETE FROM complaint WHERE revision < 0 AND customer_id IN (VALUES ";
+    bulk::execute(&**tx, head, customers.iter().map(|id| [(*id).into()]), ")").await?;
     Ok(())
 }
 
-/// Open complaints of each customer that has any.
-pub(crate) async fn count_open_complaints(tx: &Tx<'_>, customers: &[Customer]) -> Result<HashMap<Uuid, i32>> {
-    if customers.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let wanted: Vec<String> = (1..=customers.len()).map(|index| format!("${index}")).collect();
-    let text = format!(
-        "SELECT customer_id, COUNT(*) AS open_complaints FROM complaint WHERE open AND customer_id IN ({}) GROUP BY customer_id",
-        wanted.join(",")
-    );
-    let values = customers.iter().map(|customer| customer.id.into());
-    let mut counts = HashMap::new();
-    for row in tx.query_all_raw(sql(&**tx, text, values)).await? {
-        let id = Uuid::try_get(&row, "", "customer_id").map_err(sea_orm::DbErr::from)?;
-        let count = i64::try_get(&row, "", "open_complaints").map_err(sea_orm::DbErr::from)?;
-        counts.insert(id, i32::try_from(count).unwrap_or(i32::MAX));
-    }
-    Ok(counts)
+/// Counts the open complaints of these locked customers and puts the numbers onto their records.
+pub(crate) async fn count_open_complaints(tx: &Tx<'_>, customers: &HashSet<Uuid>) -> Result<()> {
+    let head = "UPDATE customer SET open_complaints = (SELECT COUNT(*) FROM complaint WHERE complaint.open \
+                AND complaint.customer_id = customer.customer_id) WHERE customer_id IN (VALUES ";
+    bulk::execute(&**tx, head, customers.iter().map(|id| [(*id).into()]), ")").await?;
+    Ok(())
 }
 
 /// Which customers a list shows.
@@ -455,21 +423,4 @@ pub(crate) async fn list<C: ConnectionTrait>(
         select = select.filter(if sort == Sort::Newest { here.lt(there) } else { here.gt(there) });
     }
     all(select.order_by(column, order.clone()).order_by(Column::CustomerId, order).all(connection).await?)
-}
-
-/// `($1,$2),($3,$4)…`: so many rows of so many parameters.
-fn rows(count: usize, columns: usize) -> String {
-    let mut text = String::with_capacity(count * columns * 6);
-    for row in 0..count {
-        for column in 0..columns {
-            let before = match (row, column) {
-                (0, 0) => "(",
-                (_, 0) => "),(",
-                _ => ",",
-            };
-            let _ = write!(text, "{before}${}", row * columns + column + 1);
-        }
-    }
-    text.push(')');
-    text
 }

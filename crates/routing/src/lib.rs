@@ -92,9 +92,7 @@ impl Config {
 
 impl Validate for Config {
     fn validate(&self, check: &mut chassis::config::Check<'_>) {
-        let mut found = Check::new();
-        self.check(&mut found);
-        check.violations(found.take());
+        check.parsing(|found| self.check(found));
     }
 }
 
@@ -107,6 +105,7 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
             let mut check = Check::new();
             config.check(&mut check);
             check.done()?;
+            context.peers.require(&["scoring", "profiles", "complaints"])?;
             let zone = TimeZone::get(&config.time_zone).map_err(|error| Error::Internal(error.to_string()))?;
             let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
             store::seed_or_check(&db, &config.currency).await?;

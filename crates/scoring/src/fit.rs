@@ -234,7 +234,8 @@ fn fit(data: Data) -> Result<Fits> {
     let mbg = MbgNbd::fit(data.histories.iter().copied()).map_err(not_fittable("MBG/NBD"))?;
     let bg = BgNbd::fit(data.histories.iter().copied());
     let buying = match &bg {
-        Ok(bg) => value::choose(*bg, mbg).map_err(not_fittable("the better model of buying"))?,
+        Ok(bg) => value::choose([bg.map(Model::from), mbg.map(Model::from)])
+            .map_err(not_fittable("the better model of buying"))?,
         Err(_) => mbg.map(Model::from),
     };
     let spend = GammaGamma::fit(data.spends.iter().copied()).map_err(not_fittable("Gamma-Gamma"))?;

@@ -1,5 +1,8 @@
 //! What scores are computed with: models, cut-offs, books, thresholds, calendar.
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    ops::Deref,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use chassis::{Error, Result};
 use jiff::Timestamp;
@@ -27,25 +30,41 @@ pub struct InForce {
     pub cut_offs: Option<CutOffs>,
 }
 
-/// Computes scores. Keeps what is in force in memory, and asks the database each time whether it still is: one row, so that no
-/// replica ever answers with models that another has replaced.
+/// What this program was configured with.
 #[derive(Debug)]
-pub struct Scorer {
+pub struct Rules {
     /// How money is counted.
     pub books: Books,
     /// What this program takes the figures of the ledger for.
     pub terms: Terms,
+    /// How the future is valued.
+    pub future: value::clv::Terms,
     /// Where one state ends and the next begins.
     pub thresholds: Thresholds,
     /// The business's calendar.
     pub calendar: Calendar,
+}
+
+/// Computes scores. Keeps what is in force in memory, and asks the database each time whether it still is: one row, so that no
+/// replica ever answers with models that another has replaced.
+#[derive(Debug)]
+pub struct Scorer {
+    rules: Rules,
     kept: RwLock<Option<Arc<InForce>>>,
+}
+
+impl Deref for Scorer {
+    type Target = Rules;
+
+    fn deref(&self) -> &Rules {
+        &self.rules
+    }
 }
 
 impl Scorer {
     /// A scorer that has nothing in memory yet.
-    pub fn new(books: Books, terms: Terms, thresholds: Thresholds, calendar: Calendar) -> Self {
-        Self { books, terms, thresholds, calendar, kept: RwLock::new(None) }
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, kept: RwLock::new(None) }
     }
 
     /// What is in force to this connection or transaction.
@@ -58,7 +77,7 @@ impl Scorer {
         if let Some(kept) = kept.filter(|kept| kept.version == version) {
             return Ok(kept);
         }
-        let loaded = Arc::new(store::in_force::load(connection).await?);
+        let loaded = Arc::new(store::in_force::load(connection, &self.future).await?);
         if loaded.terms.as_ref() != Some(&self.terms) {
             // Before the first purchase they can still be changed, while this replica runs: it must not record by the old ones.
             tracing::error!(kept = ?loaded.terms, here = ?self.terms, "the books are kept in other terms; restart with the same");

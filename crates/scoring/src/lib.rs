@@ -95,10 +95,14 @@ impl Config {
         if !purchase::is_currency(&self.currency) {
             return Err(Error::invalid("scoring.currency", "must be an ISO 4217 code: three capital letters"));
         }
+        Ok(score::Books { minor_per_major: minor_per_major(&self.currency), margin_rate: self.margin_rate })
+    }
+
+    /// How the future is valued: without the margin, which the books apply to past and future alike.
+    fn future(&self) -> Result<value::clv::Terms> {
         let monthly = value::clv::monthly(self.yearly_discount_rate);
-        let terms = value::clv::Terms::new(self.horizon_months, monthly, self.margin_rate)
-            .map_err(|error| Error::invalid("scoring", error.to_string()))?;
-        Ok(score::Books { minor_per_major: minor_per_major(&self.currency), margin_rate: self.margin_rate, terms })
+        value::clv::Terms::new(self.horizon_months, monthly, 1.0)
+            .map_err(|error| Error::invalid("scoring", error.to_string()))
     }
 }
 
@@ -117,8 +121,13 @@ pub fn service(config: Config, context: Context) -> Service {
             let terms = books::Terms { currency: config.currency.clone(), time_zone: config.time_zone.clone() };
             let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
             books::settle(&db, &terms).await?;
-            let scorer = in_force::Scorer::new(config.books()?, terms, config.thresholds.clone(), calendar.clone());
-            let scorer = Arc::new(scorer);
+            let scorer = Arc::new(in_force::Scorer::new(in_force::Rules {
+                books: config.books()?,
+                terms,
+                future: config.future()?,
+                thresholds: config.thresholds.clone(),
+                calendar: calendar.clone(),
+            }));
             context.spawn_housekeeping(&db);
             follow::spawn(&context, &db, &scorer)?;
             spawn_sweep(&context, &db, &scorer, Duration::from_secs(config.sweep_period_s.into()));

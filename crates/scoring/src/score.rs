@@ -10,6 +10,8 @@
 //!
 //! Days are those of the business's time zone, weeks are days / 7, money is in minor units where it is an integer.
 
+use std::sync::Arc;
+
 use proto::scoring::v1::{CustomerCode, Evidence, LifeCycleStage, Relationship, Tier};
 use uuid::Uuid;
 
@@ -53,24 +55,37 @@ pub struct Summary {
 pub struct Books {
     /// Minor units in a major one: 100 for cents, 1 for yen.
     pub minor_per_major: f64,
-    /// Profit per unit of sales less returns. This is the one margin that counts: that of `terms` is not read, so the
-    /// margin is applied once, whatever stands there.
+    /// Profit per unit of sales less returns.
     pub margin_rate: f64,
-    /// Horizon and discount of the expected value.
-    pub terms: value::clv::Terms,
 }
 
-/// The models in force.
-#[derive(Copy, Clone, Debug, PartialEq)]
+/// The models in force, and what they were asked before: two customers who bought equally often over equally long have most of the work in common.
+#[derive(Clone, Debug)]
 pub struct Models {
     /// Of the fit.
     pub id: Uuid,
-    /// The likelier of the buying models: every figure is computed with it.
-    pub buying: value::Model,
     /// Decides by which probability those who bought once are judged: under BG/NBD they would all be alive for ever.
     pub one_timers: value::MbgNbd,
-    /// In major units.
-    pub spend: value::GammaGamma,
+    valuer: Arc<value::Valuer>,
+}
+
+impl Models {
+    /// The likelier of the buying models, by which every figure is computed; the model that judges those who bought once; the model of spend, in
+    /// major units; the terms on which the future is valued.
+    pub fn new(
+        id: Uuid,
+        buying: value::Model,
+        one_timers: value::MbgNbd,
+        spend: value::GammaGamma,
+        terms: value::clv::Terms,
+    ) -> Self {
+        Self { id, one_timers, valuer: Arc::new(value::Valuer::new(buying, spend, terms, YEAR_WEEKS)) }
+    }
+
+    /// The buying model.
+    pub fn buying(&self) -> &value::Model {
+        self.valuer.model()
+    }
 }
 
 /// What is known of a customer besides purchases.
@@ -183,16 +198,16 @@ fn values_of(summary: &Summary, history: Option<&History>, books: &Books, models
     let (Some(history), Some(models)) = (history, models) else {
         return Values { realised_minor, lifetime_minor: realised_minor, ..Values::default() };
     };
-    let spend = models.spend.expected_value(&history.spend(summary, books));
-    let occasions = value::clv::discounted_occasions(&models.buying, &history.buying, &books.terms);
-    let expected_minor = whole(books.margin_rate * spend * occasions * books.minor_per_major);
+    let found = models.valuer.value(&history.buying, &history.spend(summary, books));
+    let earned = books.margin_rate * found.expected_spend * books.minor_per_major;
+    let expected_minor = whole(earned * found.discounted_occasions);
     Values {
         realised_minor,
         expected_minor,
         lifetime_minor: realised_minor.saturating_add(expected_minor),
-        p_alive: models.buying.p_alive(&history.buying),
-        expected_occasions_52w: models.buying.expected_occasions(&history.buying, YEAR_WEEKS),
-        expected_spend_minor: whole(spend * books.minor_per_major),
+        p_alive: found.p_alive,
+        expected_occasions_52w: found.expected_occasions,
+        expected_spend_minor: whole(found.expected_spend * books.minor_per_major),
     }
 }
 
@@ -264,7 +279,11 @@ impl History {
 
     /// P(alive) as the states are decided by.
     fn judged_alive(&self, models: &Models) -> f64 {
-        if self.repeats() == 0 { models.one_timers.p_alive(&self.buying) } else { models.buying.p_alive(&self.buying) }
+        if self.repeats() == 0 {
+            models.one_timers.p_alive(&self.buying)
+        } else {
+            models.buying().p_alive(&self.buying)
+        }
     }
 
     /// Laplace's statistic: how far the mean time of the repeat occasions lies from the middle of (0, T], in standard

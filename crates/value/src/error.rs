@@ -51,6 +51,12 @@ pub enum Error {
         /// The fitted shape.
         q: f64,
     },
+    /// The likelihood hardly falls around its maximum, so the data do not tell how well they determine this parameter.
+    #[error("the likelihood is too flat to tell how well the data determine {parameter}")]
+    TooFlat {
+        /// The parameter.
+        parameter: &'static str,
+    },
     /// Log-likelihoods can be compared only over the same customers.
     #[error("the two fits cover {left} and {right} customers and cannot be compared")]
     DifferentCustomers {

@@ -22,7 +22,7 @@ impl Spend {
     pub const NONE: Self = Self { x: 0, mean: 0.0 };
 
     /// The largest mean value accepted; it keeps every result finite.
-    const MAX_MEAN: f64 = 1e18;
+    pub(crate) const MAX_MEAN: f64 = 1e18;
 
     /// `x` repeat occasions worth `mean` on average.
     ///
@@ -49,7 +49,8 @@ impl Spend {
 }
 
 /// The Gamma-Gamma model: the values of a customer's occasions vary around a mean of theirs, Gamma(p, ν), and customers
-/// differ in it, ν ~ Gamma(q, γ). Spend is taken to be independent of how often somebody buys; see [`correlation`].
+/// differ in it, ν ~ Gamma(q, γ). Spend is taken to be independent of how often somebody buys; see
+/// [`crate::Independence`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GammaGamma {
     p: f64,
@@ -122,7 +123,8 @@ impl GammaGamma {
                 ),
             },
         ];
-        let fit = maximise(&axes, &starts, customers, |&[p, q, gamma]| Self { p, q, gamma }.objective(&all))?;
+        let fit =
+            maximise(&axes, &starts, customers, &all, |&[p, q, gamma], some| Self { p, q, gamma }.objective(some))?;
         let [p, q, gamma] = fit.model;
         if q <= 1.0 {
             return Err(Error::InfiniteMean { q });
@@ -147,7 +149,7 @@ impl GammaGamma {
 
     /// The logarithm of the density of the customer's mean value (equation 1a of the note); 0 without occasions.
     pub fn log_likelihood(&self, spend: &Spend) -> f64 {
-        if spend.x == 0 { 0.0 } else { self.term(spend).0 }
+        if spend.x == 0 { 0.0 } else { self.term(spend, &Counts::new(self, spend.x)).0 }
     }
 
     /// E[M | x, mean]: the value to expect of the customer's next occasions (equation 5 of the note), between their own
@@ -159,11 +161,16 @@ impl GammaGamma {
         own * spend.mean + self.p * (self.gamma / (px + self.q - 1.0))
     }
 
+    /// The log-likelihood of groups, sorted by x, and its gradient by the logarithms of p, q, γ.
     fn objective(&self, groups: &[(Spend, u64)]) -> (f64, [f64; 3]) {
         let (mut value, mut gradient) = (0.0, [0.0; 3]);
+        let mut counts = Counts::new(self, 0);
         for (spend, count) in groups {
+            if spend.x != counts.x {
+                counts = Counts::new(self, spend.x);
+            }
             let customers = *count as f64;
-            let (term, by) = self.term(spend);
+            let (term, by) = self.term(spend, &counts);
             value += customers * term;
             for i in 0..3 {
                 gradient[i] += customers * by[i];
@@ -173,7 +180,7 @@ impl GammaGamma {
     }
 
     /// ln f(mean | p, q, γ; x) and its gradient by the logarithms of p, q, γ.
-    fn term(&self, spend: &Spend) -> (f64, [f64; 3]) {
+    fn term(&self, spend: &Spend, counts: &Counts) -> (f64, [f64; 3]) {
         let Self { p, q, gamma } = *self;
         let x = f64::from(spend.x);
         let px = p * x;
@@ -181,37 +188,32 @@ impl GammaGamma {
         // ln(total/(γ+total)) and ln(γ/(γ+total)), each exact where it is near 0
         let ln_own = -(gamma / total).ln_1p();
         let ln_rest = -(total / gamma).ln_1p();
-        let value = ln_gamma(px + q) - ln_gamma(px) - ln_gamma(q) + q * ln_rest + px * ln_own - spend.mean.ln();
-        let sum = digamma(px + q);
+        let value = counts.ln_gammas + q * ln_rest + px * ln_own - spend.mean.ln();
         let own = total / (gamma + total);
-        let by_p = px * (sum - digamma(px) + ln_own);
-        let by_q = q * (sum - digamma(q) + ln_rest);
+        let by_p = px * (counts.by_px + ln_own);
+        let by_q = q * (counts.by_q + ln_rest);
         (value, [by_p, by_q, q * own - px * (1.0 - own)])
     }
 }
 
-/// Pearson's correlation between how often customers buy again and what they spend on average, over those with a valued
-/// repeat occasion. Gamma-Gamma assumes that there is none; beyond ±0.3 or so its figures are to be doubted.
-///
-/// `None` where there is nothing to correlate: fewer than two customers, or all equal in one of the two.
-pub fn correlation(spends: impl IntoIterator<Item = (Spend, u64)>) -> Option<f64> {
-    // Running means and co-moments (Welford), so that large values do not cancel.
-    let (mut n, mut x, mut m, mut xx, mut mm, mut xm) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
-    for (spend, count) in spends {
-        if spend.x == 0 || count == 0 {
-            continue;
+/// The part of a likelihood that depends on the number of occasions alone.
+struct Counts {
+    x: u32,
+    ln_gammas: f64,
+    by_px: f64,
+    by_q: f64,
+}
+
+impl Counts {
+    fn new(model: &GammaGamma, x: u32) -> Self {
+        let (px, q) = (model.p * f64::from(x), model.q);
+        if x == 0 {
+            return Self { x, ln_gammas: 0.0, by_px: 0.0, by_q: 0.0 };
         }
-        let count = count as f64;
-        n += count;
-        let (dx, dm) = (f64::from(spend.x) - x, spend.mean - m);
-        x += dx * count / n;
-        m += dm * count / n;
-        let after = spend.mean - m;
-        xx += count * dx * (f64::from(spend.x) - x);
-        mm += count * dm * after;
-        xm += count * dx * after;
+        let sum = digamma(px + q);
+        let ln_gammas = ln_gamma(px + q) - ln_gamma(px) - ln_gamma(q);
+        Self { x, ln_gammas, by_px: sum - digamma(px), by_q: sum - digamma(q) }
     }
-    (xx > 0.0 && mm > 0.0).then(|| (xm / (xx.sqrt() * mm.sqrt())).clamp(-1.0, 1.0))
 }
 
 #[cfg(test)]
@@ -229,7 +231,8 @@ mod tests {
             let spend = Spend::new(x, mean).unwrap();
             let at = |logs: [f64; 3]| {
                 let [p, q, gamma] = logs.map(f64::exp);
-                GammaGamma { p, q, gamma }.term(&spend)
+                let model = GammaGamma { p, q, gamma };
+                model.term(&spend, &Counts::new(&model, x))
             };
             const STEP: f64 = 1e-5;
             for i in 0..3 {

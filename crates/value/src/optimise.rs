@@ -13,6 +13,9 @@ const MAX_STEP: f64 = 2.0;
 /// Halvings and doublings of one line search, beyond which the step is below rounding.
 const MAX_TRIES: u32 = 30;
 
+/// Second derivatives, or the inverse of them.
+pub(crate) type Matrix<const N: usize> = [[f64; N]; N];
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -54,15 +57,16 @@ impl<const N: usize> Probe<N> {
 }
 
 /// Minimises `objective`, which returns its value and gradient, from `start`; `bounds` are where a variable counts as
-/// run away, not constraints.
+/// run away, not constraints. Whoever knows the inverse of the second derivatives near the minimum saves most steps.
 pub(crate) fn minimise<const N: usize>(
     start: [f64; N],
+    known: Option<Matrix<N>>,
     bounds: &[(f64, f64); N],
     mut objective: impl FnMut(&[f64; N]) -> (f64, [f64; N]),
 ) -> Outcome<N> {
     let mut here = Probe::at(start, &mut objective);
-    let mut inverse = identity(1.0);
-    let mut fresh = true;
+    let mut fresh = known.is_none();
+    let mut inverse = known.unwrap_or_else(|| identity(1.0));
     let mut iterations = 0;
     loop {
         let gradient_norm = here.gradient.iter().fold(0.0, |norm: f64, g| norm.max(g.abs()));
@@ -97,7 +101,7 @@ pub(crate) fn minimise<const N: usize>(
 /// A point down the quasi-Newton direction which falls enough (Armijo) and flattens enough (curvature).
 fn line_search<const N: usize>(
     here: &Probe<N>,
-    inverse: &[[f64; N]; N],
+    inverse: &Matrix<N>,
     objective: &mut impl FnMut(&[f64; N]) -> (f64, [f64; N]),
 ) -> Option<Probe<N>> {
     const FALL: f64 = 1e-4;
@@ -129,7 +133,7 @@ fn line_search<const N: usize>(
 }
 
 /// The BFGS update of the inverse Hessian from one step; the first step also sets its scale.
-fn update<const N: usize>(inverse: &mut [[f64; N]; N], fresh: bool, here: &Probe<N>, next: &Probe<N>) {
+fn update<const N: usize>(inverse: &mut Matrix<N>, fresh: bool, here: &Probe<N>, next: &Probe<N>) {
     let moved: [f64; N] = std::array::from_fn(|i| next.point[i] - here.point[i]);
     let turned: [f64; N] = std::array::from_fn(|i| next.gradient[i] - here.gradient[i]);
     let curvature = dot(&moved, &turned);
@@ -149,7 +153,59 @@ fn update<const N: usize>(inverse: &mut [[f64; N]; N], fresh: bool, here: &Probe
     }
 }
 
-fn identity<const N: usize>(scale: f64) -> [[f64; N]; N] {
+/// Second derivatives of `objective` at a point, by central differences of its gradient.
+pub(crate) fn curvature<const N: usize>(
+    point: [f64; N],
+    objective: impl Fn(&[f64; N]) -> (f64, [f64; N]),
+) -> Matrix<N> {
+    // In logarithms: the error of the formula is of the size of the step's square, rounding of that of 1e-14 / step.
+    const STEP: f64 = 1e-4;
+    let rows: Matrix<N> = std::array::from_fn(|i| {
+        let moved = |by: f64| {
+            let mut moved = point;
+            moved[i] += by;
+            objective(&moved).1
+        };
+        let (up, down) = (moved(STEP), moved(-STEP));
+        std::array::from_fn(|j| (up[j] - down[j]) / (2.0 * STEP))
+    });
+    std::array::from_fn(|i| std::array::from_fn(|j| 0.5 * (rows[i][j] + rows[j][i])))
+}
+
+/// The inverse of a symmetric matrix that is positive definite beyond rounding (Cholesky); `None` of any other.
+pub(crate) fn inverse<const N: usize>(matrix: &Matrix<N>) -> Option<Matrix<N>> {
+    // What is left of a variable once the others explain it must exceed what differences can tell.
+    const LEAST: f64 = 1e-9;
+    let mut lower = [[0.0; N]; N];
+    for i in 0..N {
+        for j in 0..=i {
+            let known: f64 = (0..j).map(|k| lower[i][k] * lower[j][k]).sum();
+            let rest = matrix[i][j] - known;
+            if i != j {
+                lower[i][j] = rest / lower[j][j];
+            } else if rest > LEAST * matrix[i][i] && rest.is_finite() {
+                lower[i][i] = rest.sqrt();
+            } else {
+                return None;
+            }
+        }
+    }
+    // Column by column, which are also the rows: L·half = e, then Lᵀ·column = half.
+    Some(std::array::from_fn(|place| {
+        let (mut half, mut column) = ([0.0; N], [0.0; N]);
+        for i in place..N {
+            let known: f64 = (place..i).map(|k| lower[i][k] * half[k]).sum();
+            half[i] = (if i == place { 1.0 } else { 0.0 } - known) / lower[i][i];
+        }
+        for i in (0..N).rev() {
+            let known: f64 = (i + 1..N).map(|k| lower[k][i] * column[k]).sum();
+            column[i] = (half[i] - known) / lower[i][i];
+        }
+        column
+    }))
+}
+
+fn identity<const N: usize>(scale: f64) -> Matrix<N> {
     std::array::from_fn(|i| std::array::from_fn(|j| if i == j { scale } else { 0.0 }))
 }
 
@@ -158,6 +214,7 @@ fn dot<const N: usize>(left: &[f64; N], right: &[f64; N]) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -169,7 +226,7 @@ mod tests {
             let d = [p[0] - 1.0, p[1] + 2.0, p[2] - 30.0];
             (d[0] * d[0] + 10.0 * d[1] * d[1] + 0.1 * d[2] * d[2], [2.0 * d[0], 20.0 * d[1], 0.2 * d[2]])
         };
-        let outcome = minimise([0.0; 3], &[WIDE; 3], bowl);
+        let outcome = minimise([0.0; 3], None, &[WIDE; 3], bowl);
         assert_eq!(outcome.end, End::Converged);
         for (found, wanted) in outcome.point.iter().zip([1.0, -2.0, 30.0]) {
             assert!((found - wanted).abs() < 1e-6, "{found} is not {wanted}");
@@ -183,7 +240,7 @@ mod tests {
             (u * u + 100.0 * v * v, [-2.0 * u - 400.0 * p[0] * v, 200.0 * v])
         };
         for start in [[-1.2, 1.0], [0.0, 0.0], [5.0, -5.0]] {
-            let outcome = minimise(start, &[WIDE; 2], valley);
+            let outcome = minimise(start, None, &[WIDE; 2], valley);
             assert_eq!(outcome.end, End::Converged);
             assert!((outcome.point[0] - 1.0).abs() < 1e-6 && (outcome.point[1] - 1.0).abs() < 1e-6);
             assert!(outcome.gradient_norm <= TOLERANCE);
@@ -193,19 +250,19 @@ mod tests {
     #[test]
     fn a_slope_without_an_end_is_reported_with_the_variable_that_ran_away() {
         let slope = |p: &[f64; 2]| (p[0] * p[0] + (-p[1]).exp(), [2.0 * p[0], -(-p[1]).exp()]);
-        let outcome = minimise([1.0, 0.0], &[(-9.0, 9.0), (-9.0, 9.0)], slope);
+        let outcome = minimise([1.0, 0.0], None, &[(-9.0, 9.0), (-9.0, 9.0)], slope);
         assert_eq!(outcome.end, End::LeftBounds(1));
     }
 
     #[test]
     fn a_function_that_is_no_number_is_not_called_converged() {
-        let outcome = minimise([1.0], &[WIDE], |_| (f64::NAN, [0.0]));
+        let outcome = minimise([1.0], None, &[WIDE], |_| (f64::NAN, [0.0]));
         assert_eq!(outcome.end, End::Exhausted);
     }
 
     #[test]
     fn a_wrong_gradient_is_not_called_converged() {
-        let outcome = minimise([1.0], &[WIDE], |p: &[f64; 1]| (p[0] * p[0], [-1.0]));
+        let outcome = minimise([1.0], None, &[WIDE], |p: &[f64; 1]| (p[0] * p[0], [-1.0]));
         assert_eq!(outcome.end, End::Exhausted);
     }
 
@@ -213,8 +270,42 @@ mod tests {
     fn a_region_where_the_function_fails_is_stepped_around() {
         let fenced =
             |p: &[f64; 1]| if p[0] < 0.0 { (f64::NAN, [f64::NAN]) } else { (p[0] - p[0].ln(), [1.0 - 1.0 / p[0]]) };
-        let outcome = minimise([3.0], &[WIDE], fenced);
+        let outcome = minimise([3.0], None, &[WIDE], fenced);
         assert_eq!(outcome.end, End::Converged);
         assert!((outcome.point[0] - 1.0).abs() < 1e-7);
+    }
+
+    #[test]
+    fn a_known_curvature_ends_on_a_bowl_in_one_step() {
+        let bowl = |p: &[f64; 2]| {
+            let (u, v) = (p[0] - 1.0, p[1] + 2.0);
+            (u * u + u * v + 3.0 * v * v, [2.0 * u + v, u + 6.0 * v])
+        };
+        let second = curvature([0.0, 0.0], bowl);
+        for (found, wanted) in second.iter().flatten().zip([2.0, 1.0, 1.0, 6.0]) {
+            assert!((found - wanted).abs() < 1e-9, "{found} is not {wanted}");
+        }
+        let outcome = minimise([1.7, -1.5], inverse(&second), &[WIDE; 2], bowl);
+        assert_eq!((outcome.end, outcome.iterations), (End::Converged, 1));
+    }
+
+    #[test]
+    fn a_matrix_times_its_inverse_is_one() {
+        let matrix = [[4.0, 1.0, 0.5], [1.0, 3.0, -0.7], [0.5, -0.7, 2.0]];
+        let inverse = inverse(&matrix).unwrap();
+        for (i, row) in matrix.iter().enumerate() {
+            for j in 0..3 {
+                let product: f64 = row.iter().zip(&inverse).map(|(left, right)| left * right[j]).sum();
+                assert!((product - f64::from(u8::from(i == j))).abs() < 1e-14);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_flat_or_a_saddle_has_no_inverse() {
+        assert_eq!(inverse(&[[1.0, 1.0], [1.0, 1.0]]), None);
+        assert_eq!(inverse(&[[1.0, 2.0], [2.0, 1.0]]), None);
+        assert_eq!(inverse(&[[0.0]]), None);
+        assert_eq!(inverse(&[[f64::NAN]]), None);
     }
 }

@@ -9,7 +9,7 @@ pub const MAX_WEEKS: f64 = 1e5;
 
 const DAYS_A_WEEK: f64 = 7.0;
 
-/// One customer's buying, summed up for [`crate::BgNbd`] and [`crate::MbgNbd`].
+/// One customer's buying, summed up for the buying models ([`crate::Model`]).
 ///
 /// An *occasion* is all that one customer bought on one calendar day. The first occasion starts the clock and is not
 /// counted in [`x`](Self::x). Times are in weeks (days / 7). A value of this type is always consistent.
@@ -65,6 +65,13 @@ impl Summary {
     /// Weeks from the first occasion to now.
     pub fn t(&self) -> f64 {
         self.t
+    }
+
+    /// [`t`](Self::t) in days, where it is exactly what [`from_days`](Self::from_days) makes of a number of days.
+    pub(crate) fn whole_days(&self) -> Option<u32> {
+        // At most 700,000, so nothing is cut.
+        let days = (self.t * DAYS_A_WEEK).round();
+        (days / DAYS_A_WEEK == self.t).then_some(days as u32)
     }
 }
 

@@ -9,7 +9,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Instrument;
 
-use super::{Entry, Event};
+use super::{
+    Entry, Event,
+    pulse::{Pulse, Trouble},
+};
 use crate::{
     clock::at_micros,
     context::Context,
@@ -23,17 +26,23 @@ const BATCH: usize = 512;
 /// Causes a batch's span is linked to at most, besides the one it continues. Every link goes out with the span, about 50 bytes each: of a
 /// batch that rushed in, the latest tell enough, and all 512 would make the span a page that nobody reads.
 const LINKS: usize = 32;
-/// How long a follower that went silent keeps its place before another replica takes over.
-const LEASE: Duration = Duration::from_secs(10);
-/// How often the place is confirmed while nothing comes.
-const RENEW: Duration = Duration::from_secs(3);
+/// How long a follower that went silent keeps its place before another replica takes over, and so how long nobody follows after one was killed, the
+/// same process started again included. Too short costs nothing but work, never exactness: the cursor moves only from where it
+/// was and under a lock of its row, so whoever lost the place in the midst of a batch finds that out when it commits, and has done nothing. But a
+/// holder that stalls for longer than this (a machine that is suspended, a batch that takes longer) hands the place to and fro, and the shorter the
+/// lease, the more often it must be confirmed: three times, so that one renewal may be lost.
+const LEASE: Duration = Duration::from_secs(3);
+/// How often the place is confirmed while nothing comes: one small commit for each follower.
+const RENEW: Duration = Duration::from_secs(1);
 /// How often a replica that does not follow looks whether the place is free: nobody follows for that long after another drained.
-const STANDBY: Duration = Duration::from_secs(1);
+const STANDBY: Duration = Duration::from_millis(500);
+/// An end of a lease that lies farther ahead than any clock is wrong that keeps time at all: it comes from a clock that jumped back since.
+const ABSURD: Duration = Duration::from_secs(20);
 /// How long a peer may take to open the stream, and to say anything at all, heartbeats included (every 5 s): after that
 /// it hangs, and another replica of it may not.
-const SILENCE: Duration = Duration::from_secs(20);
-/// First and last pause before trying again after a peer went away.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+pub(super) const SILENCE: Duration = Duration::from_secs(20);
+/// First and last pause before trying again after a peer went away. The last is shorter than the lease: whoever tries keeps its place meanwhile.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// A change as a follower gets it.
 #[derive(Clone, Debug)]
@@ -94,19 +103,26 @@ where
     F: Future<Output = Result<BoxStream<'static, Result<Entry<M>, Status>>, Status>> + Send,
     A: for<'c> Fn(&'c Tx<'_>, &'c [Change<M>]) -> BoxFuture<'c, Result<(), E>> + Send + Sync,
 {
+    let mut pulse = Pulse::new(&context, follow.name);
     let mut pause = BACKOFF.0;
     while !context.shutdown.is_cancelled() {
-        let run = run(&context, &follow, &connect, &apply, turned);
+        let run = run(&context, &follow, &mut pulse, &connect, &apply, turned);
         let ended = tokio::select! {
             () = context.shutdown.cancelled() => break,
             ended = run => ended,
         };
-        let wait = match ended {
+        let wait = match &ended {
             Ended::Progressed => BACKOFF.0,
-            Ended::Failed => pause,
-            Ended::Elsewhere => STANDBY,
+            Ended::Failed(trouble) => {
+                pulse.fails(&context, trouble);
+                pause
+            }
+            Ended::Elsewhere => {
+                pulse.rests();
+                STANDBY
+            }
         };
-        pause = if matches!(ended, Ended::Failed) { (pause * 2).min(BACKOFF.1) } else { BACKOFF.0 };
+        pause = if matches!(ended, Ended::Failed(_)) { (pause * 2).min(BACKOFF.1) } else { BACKOFF.0 };
         tokio::select! {
             () = context.shutdown.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
@@ -119,13 +135,20 @@ where
 enum Ended {
     /// Something came before the stream ended.
     Progressed,
-    /// Nothing was.
-    Failed,
+    /// Nothing did, or it could not be applied.
+    Failed(Trouble),
     /// Another replica follows.
     Elsewhere,
 }
 
-async fn run<M, E, C, F, A>(context: &Context, follow: &Follow, connect: &C, apply: &A, turned: Turned<E>) -> Ended
+async fn run<M, E, C, F, A>(
+    context: &Context,
+    follow: &Follow,
+    pulse: &mut Pulse,
+    connect: &C,
+    apply: &A,
+    turned: Turned<E>,
+) -> Ended
 where
     M: Send + Sync + 'static,
     E: Fault,
@@ -133,19 +156,15 @@ where
     F: Future<Output = Result<BoxStream<'static, Result<Entry<M>, Status>>, Status>> + Send,
     A: for<'c> Fn(&'c Tx<'_>, &'c [Change<M>]) -> BoxFuture<'c, Result<(), E>> + Send + Sync,
 {
-    let name = follow.name;
     let mut cursor = match acquire(context, follow).await {
         Ok(Some(cursor)) => cursor,
         Ok(None) => return Ended::Elsewhere,
-        Err(error) => {
-            tracing::warn!(follower = name, ?error, "cannot take the lease");
-            return Ended::Failed;
-        }
+        Err(error) => return Ended::Failed(Trouble::new("lease", format!("{error:?}"))),
     };
     let stream = match tokio::time::timeout(SILENCE, connect(cursor.clone())).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(status)) => return broken(context, follow, &cursor, &status, false).await,
-        Err(_) => return silent(follow),
+        Err(_) => return silent(),
     };
     // Both are safe to drop half-way, as the time-outs do: what is ready is handed out by the same poll that took it.
     let mut chunks = stream.ready_chunks(BATCH);
@@ -159,8 +178,9 @@ where
                 progressed = true;
                 chunk
             }
-            Ok(None) => return if progressed { Ended::Progressed } else { Ended::Failed },
-            Err(_) if heard.elapsed() > SILENCE => return silent(follow),
+            Ok(None) if progressed => return Ended::Progressed,
+            Ok(None) => return Ended::Failed(Trouble::away("the stream ended without a word".to_owned())),
+            Err(_) if heard.elapsed() > SILENCE => return silent(),
             // Nothing new: only confirm the lease.
             Err(_) => Vec::new(),
         };
@@ -180,14 +200,11 @@ where
         match commit(context, follow, &cursor, &batch, apply, turned).await {
             Ok(true) => {}
             Ok(false) => return Ended::Elsewhere,
-            Err(error) => {
-                tracing::error!(follower = name, ?error, "cannot apply changes; trying again");
-                return Ended::Failed;
-            }
+            // The same changes come again, and most likely fail again: nothing behind them is applied until somebody mends it.
+            Err(error) => return Ended::Failed(Trouble::new("apply", format!("{error:?}"))),
         }
-        if let Some(time) = batch.time {
-            let lag = context.clock.now().duration_since(time).as_secs_f64().max(0.0);
-            telemetry::record_feed_lag(name, lag, batch.changes.len() as u64);
+        if batch.heard {
+            pulse.beats(context, batch.time, batch.changes.len());
         }
         cursor = batch.cursor;
         if let Some(status) = failure {
@@ -210,19 +227,21 @@ async fn broken(context: &Context, follow: &Follow, cursor: &str, status: &Statu
         }
         return Ended::Progressed;
     }
-    match status.code() {
+    if progressed {
+        return Ended::Progressed;
+    }
+    let what = format!("{:?}: {}", status.code(), reason.as_deref().unwrap_or("no answer"));
+    Ended::Failed(match status.code() {
         Code::Ok | Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::ResourceExhausted => {
-            tracing::debug!(follower = name, code = ?status.code(), "feed ended; trying again");
+            Trouble::away(what)
         }
         // It will not mend itself.
-        _ => tracing::warn!(follower = name, code = ?status.code(), ?reason, "feed refused; trying again"),
-    }
-    if progressed { Ended::Progressed } else { Ended::Failed }
+        _ => Trouble::new("refused", what),
+    })
 }
 
-fn silent(follow: &Follow) -> Ended {
-    tracing::warn!(follower = follow.name, limit = ?SILENCE, "the peer hangs; trying again");
-    Ended::Failed
+fn silent() -> Ended {
+    Ended::Failed(Trouble::new("silent", format!("the peer hangs: not a word in {SILENCE:?}")))
 }
 
 struct Batch<M> {
@@ -232,6 +251,9 @@ struct Batch<M> {
     begins: bool,
     /// Whether a snapshot is complete with it.
     completes: bool,
+    /// Whether the publisher said anything at all.
+    heard: bool,
+    /// The publisher's time when it said the last of it.
     time: Option<jiff::Timestamp>,
     /// The latest distinct causes of the changes, as `traceparent`s; the last change's is the last.
     causes: Vec<String>,
@@ -239,7 +261,15 @@ struct Batch<M> {
 
 impl<M> Batch<M> {
     fn new(cursor: String) -> Self {
-        Self { changes: Vec::new(), cursor, begins: false, completes: false, time: None, causes: Vec::new() }
+        Self {
+            changes: Vec::new(),
+            cursor,
+            begins: false,
+            completes: false,
+            heard: false,
+            time: None,
+            causes: Vec::new(),
+        }
     }
 
     fn push(&mut self, entry: Entry<M>) {
@@ -249,11 +279,13 @@ impl<M> Batch<M> {
         if !snapshot {
             self.cursor = position.cursor;
         }
+        self.heard = true;
+        if let Some(time) = position.commit_time {
+            let micros = time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000);
+            self.time = Some(at_micros(micros));
+        }
         match entry.event {
             Event::Change(message) => {
-                self.time = position.commit_time.map(|time| {
-                    at_micros(time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000))
-                });
                 let cause = position.traceparent;
                 self.caused_by(&cause);
                 self.changes.push(Change { message, sequence: position.sequence, cause, snapshot });
@@ -348,8 +380,7 @@ async fn acquire(context: &Context, follow: &Follow) -> Result<Option<String>> {
                             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until \
                             WHERE follower.held_until < $4 OR follower.holder = excluded.holder \
                             OR follower.held_until > $5 RETURNING cursor";
-                // An end that no honest clock could have written yet comes from a clock that jumped back since.
-                let absurd = until.saturating_add(until - now);
+                let absurd = now.saturating_add(micros(ABSURD));
                 let values =
                     [follow.name.into(), context.replica.to_string().into(), until.into(), now.into(), absurd.into()];
                 let row = tx.query_one_raw(sql(&**tx, text, values)).await?;
@@ -380,7 +411,11 @@ async fn release(context: &Context, follow: &Follow) {
 }
 
 fn lease_end(context: &Context) -> i64 {
-    context.clock.now_micros().saturating_add(i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX))
+    context.clock.now_micros().saturating_add(micros(LEASE))
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

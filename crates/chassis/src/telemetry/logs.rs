@@ -48,11 +48,12 @@ pub(super) enum Style {
 pub(super) struct LoggedCall {
     known: Arc<KnownMethods>,
     index: usize,
+    caller: Option<Arc<str>>,
 }
 
 impl LoggedCall {
     pub(super) fn new(known: &Arc<KnownMethods>, index: usize) -> Self {
-        Self { known: Arc::clone(known), index }
+        Self { known: Arc::clone(known), index, caller: None }
     }
 
     fn method(&self) -> &Method {
@@ -62,11 +63,12 @@ impl LoggedCall {
     /// The call as fields, made only when a line is written.
     fn fields(&self) -> Fields {
         let method = self.method();
-        let mut fields = Fields::new(false, 3);
+        let mut fields = Fields::new(false, 4);
         let known = [
             ("rpc.service", Some(method.service)),
             ("rpc.method", Some(method.method)),
             ("clientele.service", method.owner()),
+            (super::CALLER, self.caller.as_deref()),
         ];
         for (name, value) in known {
             if let Some(value) = value {
@@ -87,6 +89,16 @@ pub(super) fn tell(span: &Span, call: LoggedCall, carried: Option<TraceParent>) 
         extensions.insert(call);
         if let Some(parent) = carried {
             extensions.insert(Carried(parent));
+        }
+    });
+}
+
+/// Adds who called, once that is known.
+pub(super) fn tell_caller(span: &Span, name: &Arc<str>) {
+    span.with_subscriber(|(id, dispatch)| {
+        let Some(span) = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id)) else { return };
+        if let Some(call) = span.extensions_mut().get_mut::<LoggedCall>() {
+            call.caller = Some(Arc::clone(name));
         }
     });
 }

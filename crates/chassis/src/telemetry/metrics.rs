@@ -24,6 +24,7 @@ pub(super) struct Instruments {
     tx_retries: Counter<u64>,
     feed_lag: Gauge<f64>,
     feed_changes: Counter<u64>,
+    feed_failures: Counter<u64>,
     meter: Meter,
     counters: RwLock<HashMap<&'static str, Counter<u64>>>,
 }
@@ -50,9 +51,13 @@ impl Instruments {
             feed_lag: meter
                 .f64_gauge("feed.lag")
                 .with_unit("s")
-                .with_description("Age of the last change a follower has applied.")
+                .with_description("Age of what a follower has of its publisher; grows while it cannot follow.")
                 .build(),
             feed_changes: meter.u64_counter("feed.changes").with_description("Changes a follower has applied.").build(),
+            feed_failures: meter
+                .u64_counter("feed.failures")
+                .with_description("Times that a follower could not follow, by what kept it.")
+                .build(),
             counters: RwLock::default(),
             meter,
         }
@@ -79,7 +84,16 @@ pub fn record_tx(name: &'static str, seconds: f64, outcome: &'static str, attemp
     }
 }
 
-/// Records that a follower has applied `changes` more changes, the last of them `seconds` after it was published.
+/// Records that a follower could not follow: `apply` where it could not apply what came, and words of [`crate::feed`] for the rest.
+pub fn record_feed_failure(follower: &str, why: &'static str) {
+    let Some(active) = active() else { return };
+    let Some(instruments) = active.instruments() else { return };
+    instruments
+        .feed_failures
+        .add(1, &[KeyValue::new("feed.follower", follower.to_owned()), KeyValue::new("reason", why)]);
+}
+
+/// Records that a follower has applied `changes` more changes, and that what it has is `seconds` old.
 pub fn record_feed_lag(follower: &str, seconds: f64, changes: u64) {
     let Some(active) = active() else { return };
     let Some(instruments) = active.instruments() else { return };

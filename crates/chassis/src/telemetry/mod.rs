@@ -39,8 +39,8 @@ pub use call::Answer;
 pub use client::{ClientLayer, Tracing};
 pub use context::{current_traceparent, link, span_following};
 pub use methods::{KnownMethods, Method};
-pub use metrics::{count, record_feed_lag, record_tx};
-pub use server::{ServerLayer, Traced};
+pub use metrics::{count, record_feed_failure, record_feed_lag, record_tx};
+pub use server::{ServerLayer, Traced, name_caller};
 
 use crate::config::{Check, Validate};
 use export::Pipeline;
@@ -50,6 +50,9 @@ use metrics::Instruments;
 
 /// The target of our own lines about the collector.
 const COLLECTOR_TARGET: &str = "chassis::telemetry::collector";
+
+/// The attribute that says who called.
+const CALLER: &str = "clientele.caller";
 
 /// What to trace, measure and log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +88,9 @@ impl Validate for Config {
         check.require("service", !self.service.is_empty(), "allowed: a name that is not empty");
         check.range("sample_ratio", self.sample_ratio, 0.0..=1.0);
         let endpoint = self.otlp_endpoint.as_deref().unwrap_or("http://none");
-        check.require("otlp_endpoint", endpoint.starts_with("http://"), "allowed: an address that starts with http://");
+        let how = "allowed: an address that starts with http://. Export is in plain text, with no TLS built in: let it go to a collector on this \
+                   machine or in this pod, which speaks https to the world";
+        check.require("otlp_endpoint", endpoint.starts_with("http://"), how);
         check.require(
             "log_filter",
             LogFilter::new(&self.log_filter).is_ok(),

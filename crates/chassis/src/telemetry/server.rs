@@ -98,6 +98,15 @@ fn open(known: &Arc<KnownMethods>, index: usize, exports: bool, headers: &Header
     span
 }
 
+/// Says on the current call's span, and so in its log lines, which caller it is of.
+pub fn name_caller(name: &Arc<str>) {
+    let span = Span::current();
+    if active().is_some_and(|active| active.exports()) {
+        span.set_attribute(super::CALLER, opentelemetry::StringValue::from(Arc::clone(name)));
+    }
+    logs::tell_caller(&span, name);
+}
+
 /// What is known of a call while it runs.
 pub struct ServerCall {
     span: Span,

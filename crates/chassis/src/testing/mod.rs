@@ -15,7 +15,7 @@ use crate::{
     clock::{Clock, stopwatch},
     context::Context,
     error::{Error, Result},
-    peers::{self, Channel, Peers},
+    peers::{self, Access, Channel, Peers},
     server::{self, Service},
 };
 
@@ -179,7 +179,7 @@ impl TestServer {
         }
         let (context, services) = {
             let _entered = runtime.enter();
-            let context = Context::new(clock, Peers::connect(&urls, None).unwrap());
+            let context = Context::new(clock, Peers::connect(&urls, &Access::default()).unwrap());
             let services = mount(&context);
             (context, services)
         };

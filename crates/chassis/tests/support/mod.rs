@@ -18,8 +18,8 @@ use chassis::{
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use proto::scoring::v1::{
-    GetScoreRequest, GetScoreResponse, ScoreChange, Standing, WatchScoresRequest, WatchScoresResponse,
-    watch_scores_response,
+    GetScoreRequest, GetScoreResponse, ScoreChange, Standing, StreamPurchasesRequest, StreamPurchasesResponse,
+    WatchScoresRequest, WatchScoresResponse, watch_scores_response,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable};
 use sea_orm_migration::{
@@ -284,13 +284,15 @@ pub async fn watch_over_grpc(
 }
 
 type Asked = BoxFuture<'static, Result<Response<GetScoreResponse>, Status>>;
+type Streamed = BoxFuture<'static, Result<Response<StreamPurchasesResponse>, Status>>;
 type Watched = BoxFuture<'static, Result<BoxStream<'static, Result<WatchScoresResponse, Status>>, Status>>;
 
-/// A service under the name of Scoring with two RPCs, whose answers a test decides.
+/// A service under the name of Scoring with three RPCs, whose answers a test decides.
 #[derive(Clone)]
 pub struct Fake {
     pub get_score: Arc<dyn Fn(Request<GetScoreRequest>) -> Asked + Send + Sync>,
     pub watch_scores: Arc<dyn Fn(Request<WatchScoresRequest>) -> Watched + Send + Sync>,
+    pub stream_purchases: Arc<dyn Fn(Request<Streaming<StreamPurchasesRequest>>) -> Streamed + Send + Sync>,
 }
 
 impl Default for Fake {
@@ -298,6 +300,7 @@ impl Default for Fake {
         Self {
             get_score: Arc::new(|_| Box::pin(async { Ok(Response::new(GetScoreResponse::default())) })),
             watch_scores: Arc::new(|_| Box::pin(async { Ok(futures::stream::empty().boxed()) })),
+            stream_purchases: Arc::new(|_| Box::pin(async { Ok(Response::new(StreamPurchasesResponse::default())) })),
         }
     }
 }
@@ -384,6 +387,11 @@ impl tower::Service<http::Request<Body>> for Fake {
                         async move { answer.await.map(Response::new) }
                     });
                     tonic::server::Grpc::new(codec).server_streaming(watch, request).await
+                }
+                Some("StreamPurchases") => {
+                    let codec = tonic_prost::ProstCodec::<StreamPurchasesResponse, StreamPurchasesRequest>::default();
+                    let take = tower::service_fn(move |request| (fake.stream_purchases)(request));
+                    tonic::server::Grpc::new(codec).client_streaming(take, request).await
                 }
                 _ => Status::unimplemented("no such method").into_http(),
             })

@@ -1,5 +1,5 @@
 //! gRPC calls by hand, over a bare HTTP/2 connection: what comes back is the server's doing alone.
-#![allow(unreachable_pub, reason = "a helper of one test binary")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 use std::net::SocketAddr;
 

@@ -6,24 +6,22 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::uri::PathAndQuery;
-use tonic::{
-    Request, Response, Status,
-    body::Body,
-    server::NamedService,
-    transport::{Channel, server::TcpIncoming},
-};
+use tonic::{Request, Response, Status, body::Body, server::NamedService, transport::server::TcpIncoming};
 use tonic_prost::ProstCodec;
 use tower::Service;
 
 use super::Payload;
 use crate::client::{Error, Result};
 
+/// What the echo takes and gives.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Message {
     #[prost(bytes = "vec", tag = "1")]
-    payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
 }
+
+/// The path of its only method.
+pub(super) const PATH: &str = "/bench.Echo/Echo";
 
 /// The server; gone when dropped.
 pub(super) struct Server {
@@ -86,15 +84,6 @@ impl Service<http::Request<Body>> for Echo {
             Ok(tonic::server::Grpc::new(codec).unary(answer, request).await)
         })
     }
-}
-
-/// One call.
-pub(super) async fn call(channel: Channel, payload: Vec<u8>) -> std::result::Result<Message, Status> {
-    let mut grpc = tonic::client::Grpc::new(channel);
-    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let codec = ProstCodec::<Message, Message>::default();
-    let path = PathAndQuery::from_static("/bench.Echo/Echo");
-    Ok(grpc.unary(Request::new(Message { payload }), path, codec).await?.into_inner())
 }
 
 impl From<tonic::transport::Error> for Error {

@@ -8,6 +8,7 @@ chassis::db_tests!(
     the_soonest_due_comes_first_and_those_whose_clock_stands_come_last,
     every_filter_that_is_set_must_hold,
     pages_follow_one_another_without_gap_or_repeat,
+    a_page_of_long_complaints_is_one_that_every_client_takes,
     a_page_token_is_good_for_its_own_filter_alone,
     a_list_shows_what_has_run_and_what_is_breached,
 );
@@ -88,6 +89,33 @@ async fn pages_follow_one_another_without_gap_or_repeat(backend: Backend) {
         request.page_token = reply.next_page_token;
     }
     assert_eq!(paged, whole);
+}
+
+async fn a_page_of_long_complaints_is_one_that_every_client_takes(backend: Backend) {
+    let world = World::start(backend).await;
+    let client = world.client();
+    // Twelve kilobytes each: together more than the 4 MiB that a client takes which was told nothing else.
+    let words = "€".repeat(4_000);
+    let file = |number: u128| {
+        let (mut client, mut request) = (client.clone(), filing(customer(number), Severity::Moderate));
+        request.complaint.as_mut().unwrap().description.clone_from(&words);
+        async move { client.file_complaint(request).await.unwrap().into_inner().complaint.unwrap().complaint_id }
+    };
+    let mut filed = futures::future::join_all((0..400).map(file)).await;
+    let mut request = pb::ListComplaintsRequest { page_size: 1_000, ..Default::default() };
+    let mut listed = Vec::new();
+    loop {
+        let page = client.clone().list_complaints(request.clone()).await.unwrap().into_inner();
+        assert!((1..200).contains(&page.complaints.len()), "{}", page.complaints.len());
+        listed.extend(page.complaints.into_iter().map(|complaint| complaint.complaint_id));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    filed.sort();
+    listed.sort();
+    assert_eq!(listed, filed);
 }
 
 async fn a_page_token_is_good_for_its_own_filter_alone(backend: Backend) {

@@ -65,12 +65,10 @@ impl Api {
         let page = Page::parse(&mut check, "ListContacts", &filter, size, DEFAULT_PAGE, token);
         check.done()?;
         let page = page?;
-        let mut contacts = store::contact_page(&self.db, customer_id, &page).await?;
-        let next_page_token = page.cut(&mut contacts, |contact| (contact.arrive.as_microsecond(), contact.id))?;
-        Ok(pb::ListContactsResponse {
-            contacts: contacts.into_iter().map(Contact::into_proto).collect(),
-            next_page_token,
-        })
+        let contacts = store::contact_page(&self.db, customer_id, &page).await?;
+        let key = |contact: &Contact| (contact.arrive.as_microsecond(), contact.id);
+        let (contacts, next_page_token) = page.fill(contacts, key, |contact| contact.clone().into_proto())?;
+        Ok(pb::ListContactsResponse { contacts, next_page_token })
     }
 
     pub(super) async fn watch(

@@ -1,15 +1,12 @@
 //! The projections: what the other services say of a customer. Every change of them is published to the views in the same transaction.
 //!
 //! Rows are written in order of their ids, so that two followers that write the same customers cannot lock each other out.
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::{
     Result, Tx,
     clock::at_micros,
-    db::{BoxFuture, sql},
+    db::{BoxFuture, bulk, sql},
     feed::{self, Turn},
 };
 use proto::{complaints::v1 as complaints, profiles::v1 as profiles, scoring::v1 as scoring};
@@ -23,30 +20,6 @@ use crate::{
     view::{Change, CustomerMessage, Part},
 };
 
-/// Rows in one statement: far below the bind limits of both databases with the ten columns of the widest one.
-const ROWS: usize = 1_000;
-
-/// `head VALUES ($1, …), (…) tail`, run for chunks of rows; the rows that it returns.
-async fn write_rows(tx: &Tx<'_>, head: &str, rows: Vec<Vec<Value>>, tail: &str) -> Result<Vec<QueryResult>> {
-    let mut returned = Vec::new();
-    let mut rows = rows.into_iter().peekable();
-    while rows.peek().is_some() {
-        let mut text = format!("{head} VALUES ");
-        let mut values = Vec::new();
-        for row in rows.by_ref().take(ROWS) {
-            text.push_str(if values.is_empty() { "(" } else { ",(" });
-            for (index, value) in row.into_iter().enumerate() {
-                values.push(value);
-                let _ = write!(text, "{}${}", if index == 0 { "" } else { "," }, values.len());
-            }
-            text.push(')');
-        }
-        let _ = write!(text, " {tail}");
-        returned.extend(tx.query_all_raw(sql(&**tx, text, values)).await?);
-    }
-    Ok(returned)
-}
-
 fn id_of(row: &QueryResult) -> Result<Uuid> {
     Ok(Uuid::try_get(row, "", "customer_id").map_err(DbErr::from)?)
 }
@@ -57,8 +30,8 @@ fn publish(tx: &Tx<'_>, id: Uuid, message: CustomerMessage, cause: &str) {
     tx.publish_caused(VIEW, id, &Change { part: Some(Part::Customer(message)) }, cause);
 }
 
-/// What is kept of a peer: the columns of a table that one feed fills.
-struct Kept {
+/// What is kept of a peer: the columns of a table that one feed fills, `N` with the key.
+struct Kept<const N: usize> {
     table: &'static str,
     key: &'static str,
     revision: &'static str,
@@ -66,35 +39,35 @@ struct Kept {
     columns: &'static [&'static str],
 }
 
-const STANDINGS: Kept = Kept {
+const STANDINGS: Kept<8> = Kept {
     table: "customer",
     key: "customer_id",
     revision: "standing_revision",
     columns: &["standing_revision", "relationship", "stage", "tier", "code", "estimated", "since"],
 };
-const POINTS: Kept = Kept {
+const POINTS: Kept<3> = Kept {
     table: "customer",
     key: "customer_id",
     revision: "profile_revision",
     columns: &["profile_revision", "points"],
 };
-const COMPLAINTS: Kept = Kept {
+const COMPLAINTS: Kept<4> = Kept {
     table: "pause",
     key: "complaint_id",
     revision: "revision",
     columns: &["revision", "customer_id", "is_open"],
 };
 
-impl Kept {
+impl<const N: usize> Kept<N> {
     /// Writes rows of key and columns, in the order of their keys: what is newer than what is kept, and what a snapshot says, `true` with the
     /// row, wherever it is different. The customers whose rows changed.
-    async fn put(&self, tx: &Tx<'_>, rows: impl Iterator<Item = (bool, Vec<Value>)>) -> Result<Vec<Uuid>> {
+    async fn put(&self, tx: &Tx<'_>, rows: impl Iterator<Item = (bool, [Value; N])>) -> Result<Vec<Uuid>> {
         let Self { table, key, revision, columns } = self;
         let rows: Vec<_> = rows.collect();
         let each = |write: fn(&str, &str) -> String, between: &str| {
             columns.iter().map(|column| write(table, column)).collect::<Vec<_>>().join(between)
         };
-        let head = format!("INSERT INTO {table} ({key}, {})", columns.join(", "));
+        let head = format!("INSERT INTO {table} ({key}, {}) VALUES ", columns.join(", "));
         let set = each(|_, column| format!("{column} = excluded.{column}"), ", ");
         let differs = each(|table, column| format!("{table}.{column} IS DISTINCT FROM excluded.{column}"), " OR ");
         let mut changed = Vec::new();
@@ -104,8 +77,8 @@ impl Kept {
                 Some((true, _)) => differs.clone(),
                 _ => format!("{table}.{revision} < excluded.{revision}"),
             };
-            let tail = format!("ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {wins} RETURNING customer_id");
-            for row in write_rows(tx, &head, run.iter().map(|(_, row)| row.clone()).collect(), &tail).await? {
+            let tail = format!(" ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {wins} RETURNING customer_id");
+            for row in bulk::query(&**tx, &head, run.iter().map(|(_, row)| row.clone()), &tail).await? {
                 changed.push(id_of(&row)?);
             }
         }
@@ -121,7 +94,7 @@ pub(crate) async fn apply_standings(tx: &Tx<'_>, changes: &[feed::Change<scoring
     });
     let rows = news.iter().map(|(id, news)| {
         let standing = Standing::from(news.item);
-        let row = vec![
+        let row = [
             (*id).into(),
             standing.revision.into(),
             i32::from(standing.relationship).into(),
@@ -150,9 +123,10 @@ pub(crate) async fn apply_customers(
 ) -> Result<()> {
     let news = feed::newest(changes, |customer| Some((customer.customer_id.as_str(), customer.revision, customer)));
     let points: BTreeMap<Uuid, Vec<u8>> = news.iter().map(|(id, news)| (*id, to_bytes(&key.of(news.item)))).collect();
-    let rows = news.iter().zip(points.values()).map(|((id, news), points)| {
-        (news.authoritative, vec![(*id).into(), news.revision.into(), points.clone().into()])
-    });
+    let rows = news
+        .iter()
+        .zip(points.values())
+        .map(|((id, news), points)| (news.authoritative, [(*id).into(), news.revision.into(), points.clone().into()]));
     for id in POINTS.put(tx, rows).await? {
         let points = points.get(&id).cloned();
         publish(tx, id, CustomerMessage { points, ..Default::default() }, "");
@@ -173,7 +147,7 @@ pub(crate) async fn apply_complaints(tx: &Tx<'_>, changes: &[feed::Change<compla
     });
     let rows = news.iter().map(|(id, news)| {
         let (customer_id, is_open) = news.item;
-        (news.authoritative, vec![(*id).into(), news.revision.into(), customer_id.into(), is_open.into()])
+        (news.authoritative, [(*id).into(), news.revision.into(), customer_id.into(), is_open.into()])
     });
     let changed = COMPLAINTS.put(tx, rows).await?;
     count_open(tx, changed.into_iter().collect()).await
@@ -198,23 +172,15 @@ pub(crate) async fn drop_lost_complaints(tx: &Tx<'_>, turn: Turn) -> Result<()> 
 /// Counts the open complaints of these customers anew and publishes how many they are.
 async fn count_open(tx: &Tx<'_>, customers: BTreeSet<Uuid>) -> Result<()> {
     let mut open: BTreeMap<Uuid, i32> = customers.iter().map(|id| (*id, 0)).collect();
-    let ids: Vec<Uuid> = customers.into_iter().collect();
-    for chunk in ids.chunks(ROWS) {
-        let marks: Vec<_> = (2..chunk.len() + 2).map(|n| format!("${n}")).collect();
-        let text = format!(
-            "SELECT customer_id, COUNT(*) AS n FROM pause WHERE is_open = $1 AND customer_id IN ({}) GROUP BY customer_id",
-            marks.join(",")
-        );
-        let values = std::iter::once(Value::from(true)).chain(chunk.iter().map(|id| (*id).into()));
-        for row in tx.query_all_raw(sql(&**tx, text, values)).await? {
-            let n = i64::try_get(&row, "", "n").map_err(DbErr::from)?;
-            open.insert(id_of(&row)?, i32::try_from(n).unwrap_or(i32::MAX));
-        }
+    let head = "SELECT customer_id, COUNT(*) AS n FROM pause WHERE is_open AND customer_id IN (VALUES ";
+    let ids = open.keys().map(|id| [(*id).into()]);
+    for row in bulk::query(&**tx, head, ids, ") GROUP BY customer_id").await? {
+        let n = i64::try_get(&row, "", "n").map_err(DbErr::from)?;
+        open.insert(id_of(&row)?, i32::try_from(n).unwrap_or(i32::MAX));
     }
-    let rows = open.iter().map(|(id, open)| vec![(*id).into(), (*open).into()]).collect();
-    let head = "INSERT INTO customer (customer_id, open_complaints)";
-    let tail = "ON CONFLICT (customer_id) DO UPDATE SET open_complaints = excluded.open_complaints";
-    write_rows(tx, head, rows, tail).await?;
+    let head = "INSERT INTO customer (customer_id, open_complaints) VALUES ";
+    let tail = " ON CONFLICT (customer_id) DO UPDATE SET open_complaints = excluded.open_complaints";
+    bulk::execute(&**tx, head, open.iter().map(|(id, open)| [(*id).into(), (*open).into()]), tail).await?;
     for (id, open) in open {
         let open_complaints = Some(u32::try_from(open).unwrap_or(0));
         publish(tx, id, CustomerMessage { open_complaints, ..Default::default() }, "");

@@ -19,15 +19,19 @@ pub(crate) fn last_day() -> Day {
 }
 
 pub(crate) fn books() -> Books {
-    Books { minor_per_major: 100.0, margin_rate: 0.3, terms: value::clv::Terms::default() }
+    Books { minor_per_major: 100.0, margin_rate: 0.3 }
+}
+
+/// That of the paper.
+pub(crate) fn spend() -> value::GammaGamma {
+    value::GammaGamma::new(6.25, 3.74, 15.44).unwrap()
 }
 
 /// What a fit on the whole period gives (MBG/NBD is the likelier), and the Gamma-Gamma of the paper.
 pub(crate) fn models() -> Models {
     let whole = value::Parameters { r: 0.61784, alpha: 8.65696, a: 0.55152, b: 1.00906 };
     let one_timers = value::MbgNbd::new(whole).unwrap();
-    let spend = value::GammaGamma::new(6.25, 3.74, 15.44).unwrap();
-    Models { id: Uuid::from_u128(1), buying: one_timers.into(), one_timers, spend }
+    Models::new(Uuid::from_u128(1), one_timers.into(), one_timers, spend(), value::clv::Terms::default())
 }
 
 /// Every customer as of `until`, by id.

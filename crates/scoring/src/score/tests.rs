@@ -30,7 +30,8 @@ fn models() -> Models {
 /// The same with BG/NBD (the parameters of the paper) in force.
 fn bg_models() -> Models {
     let parameters = value::Parameters { r: 0.243, alpha: 4.414, a: 0.793, b: 2.426 };
-    Models { buying: value::BgNbd::new(parameters).unwrap().into(), ..models() }
+    let buying = value::BgNbd::new(parameters).unwrap().into();
+    Models::new(models().id, buying, models().one_timers, cdnow::spend(), value::clv::Terms::default())
 }
 
 /// The states on a day after the first.
@@ -189,19 +190,19 @@ mod worth {
 
     #[test]
     fn the_margin_is_applied_once_whatever_the_terms_say_of_it() {
-        let models = models();
         let summary = bought(&[0, 30, 55, 90]);
         let plain = value::clv::Terms::default();
         let expected = value::clv::lifetime_value(
-            &models.buying,
-            &models.spend,
+            models().buying(),
+            &cdnow::spend(),
             &value::Summary::from_days(3, 90, 120).unwrap(),
             &value::Spend::new(3, 10.0).unwrap(),
             &plain,
         );
         for in_terms in [1.0, 0.3, 0.1] {
             let terms = value::clv::Terms::new(plain.months(), plain.monthly_rate(), in_terms).unwrap();
-            let values = values(&summary, &Books { terms, ..books() }, Some(&models), START + 120);
+            let models = Models::new(models().id, *models().buying(), models().one_timers, cdnow::spend(), terms);
+            let values = values(&summary, &books(), Some(&models), START + 120);
             assert!(close(values.expected_minor as f64, 0.3 * 100.0 * expected));
             assert_eq!(values.realised_minor, 1_200);
             assert_eq!(values.lifetime_minor, values.realised_minor + values.expected_minor);
@@ -216,7 +217,7 @@ mod worth {
         let [kept, returned] = [kept, returned].map(|summary| values(&summary, &books(), Some(&models), START + 120));
         assert_eq!((kept.realised_minor, returned.realised_minor), (1_200, 600));
         // Half of 10.00 an occasion was kept.
-        let spend = models.spend.expected_value(&value::Spend::new(3, 5.0).unwrap());
+        let spend = cdnow::spend().expected_value(&value::Spend::new(3, 5.0).unwrap());
         assert!(close(returned.expected_spend_minor as f64, 100.0 * spend));
         assert!(returned.expected_minor < kept.expected_minor);
         assert_eq!(returned.p_alive, kept.p_alive);
@@ -225,7 +226,7 @@ mod worth {
     #[test]
     fn who_gave_everything_back_is_expected_to_spend_as_one_of_whom_nothing_is_known() {
         let models = models();
-        let nothing = models.spend.expected_value(&value::Spend::NONE);
+        let nothing = cdnow::spend().expected_value(&value::Spend::NONE);
         for returns_minor in [2_000, 5_000] {
             let summary = Summary { returns_minor, ..bought(&[0, 30]) };
             let values = values(&summary, &books(), Some(&models), START + 60);

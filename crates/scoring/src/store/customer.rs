@@ -1,12 +1,15 @@
 //! `customer`: one row for everybody who bought or is known to profiles: facts, summary and announced standing.
 use std::collections::HashMap;
 
-use chassis::{Error, Result, Tx, clock::at_micros, db::sql};
+use chassis::{
+    Error, Result, Tx,
+    clock::at_micros,
+    db::{Columns, bulk, sql},
+};
 use proto::scoring::v1 as pb;
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 use uuid::Uuid;
 
-use super::{Columns, bulk};
 use crate::{
     score::{Facts, Standing, Summary},
     standing::{Announced, Customer},
@@ -85,16 +88,16 @@ fn values(customer: &Customer) -> [Value; 18] {
 /// Reads customers and locks them until the transaction ends. `ids` are sorted, so that two transactions never wait for each other
 /// in a circle.
 pub async fn lock(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>> {
-    let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN ");
-    let tail = format!(" ORDER BY customer_id{}", tx.for_update());
-    let rows = bulk::select(&**tx, &head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
+    let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (VALUES ");
+    let tail = format!(") ORDER BY customer_id{}", tx.for_update());
+    let rows = bulk::query(&**tx, &head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
     rows.iter().map(|row| read(row).map(|customer| (customer.id, customer))).collect()
 }
 
 /// Reads customers as they are.
 pub async fn find<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>> {
-    let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN ");
-    let rows = bulk::select(connection, &head, ids.iter().map(|id| [(*id).into()]), "").await?;
+    let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (VALUES ");
+    let rows = bulk::query(connection, &head, ids.iter().map(|id| [(*id).into()]), ")").await?;
     rows.iter().map(|row| read(row).map(|customer| (customer.id, customer))).collect()
 }
 
@@ -102,8 +105,8 @@ pub async fn find<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<Ha
 /// duplicate key runs this one again.
 pub async fn write<'a>(tx: &Tx<'_>, customers: impl Iterator<Item = &'a Customer>) -> Result<()> {
     let (new, old): (Vec<_>, Vec<_>) = customers.partition(|customer| customer.is_new);
-    bulk::insert(&**tx, INSERT, new.into_iter().map(values), "").await?;
-    bulk::insert(&**tx, INSERT, old.into_iter().map(values), REPLACE).await?;
+    bulk::execute(&**tx, INSERT, new.into_iter().map(values), "").await?;
+    bulk::execute(&**tx, INSERT, old.into_iter().map(values), REPLACE).await?;
     Ok(())
 }
 

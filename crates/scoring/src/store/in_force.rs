@@ -1,9 +1,12 @@
 //! `in_force` (one row), `model`, `ranking`: what scores are computed with.
-use chassis::{Error, Result, Tx, clock::at_micros, db::sql};
+use chassis::{
+    Error, Result, Tx,
+    clock::at_micros,
+    db::{Columns, sql},
+};
 use sea_orm::{ConnectionTrait, QueryResult};
 use uuid::Uuid;
 
-use super::Columns;
 use crate::{
     books::Terms,
     fit::Fitted,
@@ -69,15 +72,14 @@ async fn row<C: ConnectionTrait>(connection: &C) -> Result<Row> {
 }
 
 /// What is in force, all of one moment: the ids are read at once, and what stands under them never changes.
-pub async fn load<C: ConnectionTrait>(connection: &C) -> Result<InForce> {
+pub async fn load<C: ConnectionTrait>(connection: &C, terms: &value::clv::Terms) -> Result<InForce> {
     let row = row(connection).await?;
     let models = match (row.buying, row.one_timers, row.spend) {
-        (Some(buying), Some(one_timers), Some(spend)) => Some(Models {
-            id: buying,
-            buying: model(connection, buying).await?.buying()?,
-            one_timers: model(connection, one_timers).await?.mbg_nbd()?,
-            spend: model(connection, spend).await?.spend()?,
-        }),
+        (Some(id), Some(one_timers), Some(spend)) => {
+            let buying = model(connection, id).await?.buying()?;
+            let one_timers = model(connection, one_timers).await?.mbg_nbd()?;
+            Some(Models::new(id, buying, one_timers, model(connection, spend).await?.spend()?, *terms))
+        }
         _ => None,
     };
     let cut_offs = match row.ranking {

@@ -1,10 +1,13 @@
 //! `operation`: what runs long.
-use chassis::{Result, Tx, clock::at_micros, db::sql};
+use chassis::{
+    Result, Tx,
+    clock::at_micros,
+    db::{Columns, sql},
+};
 use proto::{common::v1::ErrorReason, scoring::v1 as pb};
 use sea_orm::{ConnectionTrait, QueryResult};
 use uuid::Uuid;
 
-use super::Columns;
 use crate::operation::{Operation, Outcome, Progress};
 
 const COLUMNS: &str = "operation_id, kind, state, as_of_day, trial, done, total, phase, create_time, end_time, \

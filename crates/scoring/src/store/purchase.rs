@@ -1,11 +1,13 @@
 //! `purchase`: the ledger.
 use std::collections::{HashMap, HashSet};
 
-use chassis::{Result, Tx, db::sql};
+use chassis::{
+    Result, Tx,
+    db::{Columns, bulk, sql},
+};
 use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Value};
 use uuid::Uuid;
 
-use super::{Columns, bulk};
 use crate::{
     purchase::{Kind, Purchase},
     score::{Day, Summary},
@@ -47,7 +49,7 @@ pub async fn insert_all_new(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<bool> {
     tx.execute_unprepared("SAVEPOINT all_new").await?;
     let now = tx.clock().now_micros();
     let tail = " ON CONFLICT (source, purchase_id) DO NOTHING";
-    let written = bulk::insert(&**tx, INSERT, rows.iter().map(|row| values(row, now)), tail).await?;
+    let written = bulk::execute(&**tx, INSERT, rows.iter().map(|row| values(row, now)), tail).await?;
     let all = written == rows.len() as u64;
     if !all {
         tx.execute_unprepared("ROLLBACK TO SAVEPOINT all_new").await?;
@@ -59,7 +61,7 @@ pub async fn insert_all_new(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<bool> {
 /// Inserts rows that are not there; a duplicate key runs the transaction again.
 pub async fn insert(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<()> {
     let now = tx.clock().now_micros();
-    bulk::insert(&**tx, INSERT, rows.iter().map(|row| values(row, now)), "").await?;
+    bulk::execute(&**tx, INSERT, rows.iter().map(|row| values(row, now)), "").await?;
     Ok(())
 }
 
@@ -69,15 +71,15 @@ pub async fn replace(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<()> {
     let tail = " ON CONFLICT (source, purchase_id) DO UPDATE SET customer_id = excluded.customer_id, \
                 time_us = excluded.time_us, day = excluded.day, amount_minor = excluded.amount_minor, \
                 kind = excluded.kind, record_time = excluded.record_time";
-    bulk::insert(&**tx, INSERT, rows.iter().map(|row| values(row, now)), tail).await?;
+    bulk::execute(&**tx, INSERT, rows.iter().map(|row| values(row, now)), tail).await?;
     Ok(())
 }
 
 /// The rows that are there under the same source and id, locked.
 pub async fn lock(tx: &Tx<'_>, like: &[&Purchase]) -> Result<HashMap<(String, String), Purchase>> {
-    let head = format!("SELECT {COLUMNS} FROM purchase WHERE (source, purchase_id) IN ");
+    let head = format!("SELECT {COLUMNS} FROM purchase WHERE (source, purchase_id) IN (VALUES ");
     let keys = like.iter().map(|row| [row.source.as_str().into(), row.purchase_id.as_str().into()]);
-    let rows = bulk::select(&**tx, &head, keys, tx.for_update()).await?;
+    let rows = bulk::query(&**tx, &head, keys, &format!("){}", tx.for_update())).await?;
     rows.iter()
         .map(|row| read(row).map(|purchase| ((purchase.source.clone(), purchase.purchase_id.clone()), purchase)))
         .collect()
@@ -93,11 +95,11 @@ pub async fn any_locked(tx: &Tx<'_>) -> Result<bool> {
 
 /// Which of these days of these customers have a sale.
 pub async fn sold(tx: &Tx<'_>, days: &[(Uuid, Day)]) -> Result<HashSet<(Uuid, Day)>> {
-    let head = "SELECT DISTINCT purchase.customer_id, purchase.day FROM ";
-    let tail = " AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.day = asked.column2 \
+    let head = "SELECT DISTINCT purchase.customer_id, purchase.day FROM (VALUES ";
+    let tail = ") AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.day = asked.column2 \
                 WHERE purchase.kind = 1";
     let keys = days.iter().map(|(customer, day)| [(*customer).into(), i64::from(*day).into()]);
-    let rows = bulk::select(&**tx, head, keys, tail).await?;
+    let rows = bulk::query(&**tx, head, keys, tail).await?;
     rows.iter()
         .map(|row| {
             let mut columns = Columns::of(row);
@@ -146,10 +148,10 @@ pub async fn summaries_of<C: ConnectionTrait>(
     until_us: i64,
 ) -> Result<HashMap<Uuid, Summary>> {
     let tail = format!(
-        " AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.time_us <= asked.column2{BY_CUSTOMER}"
+        ") AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.time_us <= asked.column2{BY_CUSTOMER}"
     );
     let keys = customers.iter().map(|id| [(*id).into(), until_us.into()]);
-    let rows = bulk::select(connection, SUM, keys, &tail).await?;
+    let rows = bulk::query(connection, &format!("{SUM}(VALUES "), keys, &tail).await?;
     rows.iter().map(read_sum).collect()
 }
 

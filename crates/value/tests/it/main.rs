@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cdnow;
+mod contracts;
+mod generated;
+mod histories;
 mod precision;
 mod properties;
 mod refusals;
+mod valuer;
 
 /// Asserts that `found` is `wanted` up to a relative error.
 #[track_caller]

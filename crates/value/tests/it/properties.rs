@@ -1,13 +1,18 @@
 //! What holds for every customer under every model.
 
 use proptest::prelude::*;
-use value::{BgNbd, GammaGamma, MbgNbd, Model, Parameters, Spend, Summary, clv};
+use value::{BgNbd, GammaGamma, MbgNbd, Model, Parameters, ParetoNbd, Spend, Summary, clv};
 
-/// Parameters over some twenty powers of e, both models.
-fn models() -> impl Strategy<Value = Model> {
-    (-7.0..7.0, -9.0..9.0, -9.0..7.0, -7.0..9.0, any::<bool>()).prop_map(|(r, alpha, a, b, modified)| {
-        let parameters = Parameters { r: f64::exp(r), alpha: f64::exp(alpha), a: f64::exp(a), b: f64::exp(b) };
-        if modified { MbgNbd::new(parameters).unwrap().into() } else { BgNbd::new(parameters).unwrap().into() }
+/// Parameters over some twenty powers of e, all models.
+pub(crate) fn models() -> impl Strategy<Value = Model> {
+    (-7.0..7.0, -9.0..9.0, -9.0..7.0, -7.0..9.0, 0..3).prop_map(|(r, alpha, a, b, which)| {
+        let [r, alpha, a, b] = [r, alpha, a, b].map(f64::exp);
+        let parameters = Parameters { r, alpha, a, b };
+        match which {
+            0 => BgNbd::new(parameters).unwrap().into(),
+            1 => MbgNbd::new(parameters).unwrap().into(),
+            _ => ParetoNbd::new(r, alpha, a, b).unwrap().into(),
+        }
     })
 }
 
@@ -45,7 +50,7 @@ proptest! {
     #[test]
     fn nobody_alive_or_not_buys_faster_than_their_own_rate(model in models(), summary in summaries(), weeks in 0.0..2_000.0) {
         // Leaving only lowers what a customer bound to stay would do: (r + x)/(α + T) a week.
-        let Parameters { r, alpha, .. } = model.parameters();
+        let [(_, r), (_, alpha), ..] = model.parameters();
         let bound = weeks * (r + f64::from(summary.x())) / (alpha + summary.t());
         prop_assert!(model.expected_occasions(&summary, weeks) <= bound * (1.0 + 1e-10));
     }

@@ -1,6 +1,6 @@
 //! What cannot be computed is refused by name.
 
-use value::{BgNbd, Error, GammaGamma, MbgNbd, Model, Parameters, Spend, Summary, choose, clv, correlation};
+use value::{BgNbd, Error, GammaGamma, MbgNbd, Model, Parameters, ParetoNbd, Spend, Summary, choose, clv, correlation};
 
 fn days(x: u32, last: u32, now: u32) -> Summary {
     Summary::from_days(x, last, now).unwrap()
@@ -41,6 +41,10 @@ fn parameters_outside_their_range_are_refused_by_name() {
     assert_names(BgNbd::new(Parameters { alpha: -1.0, ..good }), "alpha");
     assert_names(MbgNbd::new(Parameters { a: f64::NAN, ..good }), "a");
     assert_names(MbgNbd::new(Parameters { b: f64::INFINITY, ..good }), "b");
+    assert_names(ParetoNbd::new(0.0, 1.0, 1.0, 1.0), "r");
+    assert_names(ParetoNbd::new(1.0, f64::NAN, 1.0, 1.0), "alpha");
+    assert_names(ParetoNbd::new(1.0, 1.0, -1.0, 1.0), "s");
+    assert_names(ParetoNbd::new(1.0, 1.0, 1.0, f64::INFINITY), "beta");
     assert_names(GammaGamma::new(0.0, 2.0, 1.0), "p");
     assert_names(GammaGamma::new(1.0, 1.0, 1.0), "q");
     assert_names(GammaGamma::new(1.0, 2.0, f64::NAN), "gamma");
@@ -50,12 +54,18 @@ fn parameters_outside_their_range_are_refused_by_name() {
     assert_names(clv::Terms::new(1_201, 0.01, 1.0), "months");
     assert_names(clv::Terms::new(12, -0.01, 1.0), "monthly_rate");
     assert_names(clv::Terms::new(12, 0.01, 1.5), "margin_rate");
+    let model = BgNbd::new(good).unwrap().into();
+    for rate in [0.0, -0.1, 11.0, f64::NAN] {
+        assert_names(clv::residual_occasions(&model, &days(1, 7, 14), rate), "yearly_rate");
+    }
 }
 
 #[test]
 fn no_customers_cannot_be_fitted() {
     assert_eq!(BgNbd::fit([]), Err(Error::NoCustomers));
     assert_eq!(MbgNbd::fit([(days(1, 7, 14), 0)]), Err(Error::NoCustomers));
+    assert_eq!(ParetoNbd::fit([]), Err(Error::NoCustomers));
+    assert_eq!(choose([]), Err(Error::NoCustomers));
     assert_eq!(Model::fit([]), Err(Error::NoCustomers));
     assert_eq!(GammaGamma::fit([]), Err(Error::NoCustomers));
 }
@@ -64,7 +74,8 @@ fn no_customers_cannot_be_fitted() {
 fn customers_of_whom_nobody_came_back_cannot_be_fitted() {
     let once = (1..300).map(|now| (days(0, 0, now), 3));
     assert_eq!(BgNbd::fit(once.clone()), Err(Error::NoRepeatBuyers));
-    assert_eq!(MbgNbd::fit(once), Err(Error::NoRepeatBuyers));
+    assert_eq!(MbgNbd::fit(once.clone()), Err(Error::NoRepeatBuyers));
+    assert_eq!(ParetoNbd::fit(once), Err(Error::NoRepeatBuyers));
     assert_eq!(GammaGamma::fit([(Spend::NONE, 40)]), Err(Error::NoRepeatBuyers));
 }
 
@@ -73,6 +84,7 @@ fn customers_who_are_all_the_same_cannot_be_fitted() {
     let same = [(days(4, 70, 90), 10), (days(4, 70, 90), 20)];
     assert_eq!(BgNbd::fit(same), Err(Error::AllTheSame { customers: 30 }));
     assert_eq!(MbgNbd::fit(same), Err(Error::AllTheSame { customers: 30 }));
+    assert_eq!(ParetoNbd::fit(same), Err(Error::AllTheSame { customers: 30 }));
     let spend = Spend::new(3, 10.0).unwrap();
     assert_eq!(GammaGamma::fit([(spend, 5), (spend, 6)]), Err(Error::AllTheSame { customers: 11 }));
 }
@@ -116,7 +128,10 @@ fn fits_of_different_customers_are_not_compared() {
     let more = some.clone().chain([(days(0, 0, 30), 1)]);
     let (bg, mbg) = (BgNbd::fit(some), MbgNbd::fit(more));
     if let (Ok(bg), Ok(mbg)) = (bg, mbg) {
-        assert_eq!(choose(bg, mbg), Err(Error::DifferentCustomers { left: 39, right: 40 }));
+        assert_eq!(
+            choose([bg.map(Model::from), mbg.map(Model::from)]),
+            Err(Error::DifferentCustomers { left: 39, right: 40 })
+        );
     }
 }
 

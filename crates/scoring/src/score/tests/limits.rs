@@ -30,13 +30,12 @@ fn summary() -> impl Strategy<Value = Summary> {
 }
 
 fn odd_books() -> impl Strategy<Value = Books> {
-    (real(), real(), prop_oneof![9 => 0..40_u32, 1 => Just(1_200)], 0.0..1.0).prop_map(
-        |(minor_per_major, margin_rate, months, monthly_rate)| Books {
-            minor_per_major,
-            margin_rate,
-            terms: value::clv::Terms::new(months, monthly_rate, 1.0).unwrap(),
-        },
-    )
+    (real(), real()).prop_map(|(minor_per_major, margin_rate)| Books { minor_per_major, margin_rate })
+}
+
+fn odd_terms() -> impl Strategy<Value = value::clv::Terms> {
+    (prop_oneof![9 => 0..40_u32, 1 => Just(1_200)], 0.0..1.0)
+        .prop_map(|(months, monthly_rate)| value::clv::Terms::new(months, monthly_rate, 1.0).unwrap())
 }
 
 fn odd_thresholds() -> impl Strategy<Value = Thresholds> {
@@ -67,16 +66,12 @@ fn some_models() -> impl Strategy<Value = Models> {
             b,
         })
     };
-    (parameters(), parameters(), any::<bool>(), 0.01..100.0, 1.01..100.0, 0.01..1e9).prop_map(
-        |(buying, one_timers, bg, p, q, gamma)| Models {
-            id: CUSTOMER,
-            buying: if bg {
-                value::BgNbd::new(buying).unwrap().into()
-            } else {
-                value::MbgNbd::new(buying).unwrap().into()
-            },
-            one_timers: value::MbgNbd::new(one_timers).unwrap(),
-            spend: value::GammaGamma::new(p, q, gamma).unwrap(),
+    (parameters(), parameters(), any::<bool>(), 0.01..100.0, 1.01..100.0, 0.01..1e9, odd_terms()).prop_map(
+        |(buying, one_timers, bg, p, q, gamma, terms)| {
+            let buying =
+                if bg { value::BgNbd::new(buying).unwrap().into() } else { value::MbgNbd::new(buying).unwrap().into() };
+            let spend = value::GammaGamma::new(p, q, gamma).unwrap();
+            Models::new(CUSTOMER, buying, value::MbgNbd::new(one_timers).unwrap(), spend, terms)
         },
     )
 }

@@ -77,7 +77,7 @@ fn the_loyal_come_again() {
     let until = cdnow::day(jiff::civil::date(1997, 9, 30));
     let parameters = value::Parameters { r: 0.52484, alpha: 6.18308, a: 0.89136, b: 1.614 };
     let one_timers = value::MbgNbd::new(parameters).unwrap();
-    let models = Models { buying: one_timers.into(), one_timers, ..models() };
+    let models = Models::new(models().id, one_timers.into(), one_timers, cdnow::spend(), value::clv::Terms::default());
     let (facts, books, thresholds) = (Facts::default(), books(), Thresholds::default());
     let later: BTreeMap<Uuid, Summary> = cdnow::summaries(cdnow::last_day()).into_iter().collect();
     let mut came_again: BTreeMap<&str, (u32, u32)> = BTreeMap::new();

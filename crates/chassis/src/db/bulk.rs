@@ -1,8 +1,9 @@
 //! Statements over many rows, in few texts: a database prepares each text once and keeps it.
 use std::fmt::Write;
 
-use chassis::Result;
 use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Statement, Value};
+
+use crate::error::Result;
 
 /// Below this many rows every count has a text of its own; above, counts are powers of two, so that there are few texts.
 const EXACT_BELOW: usize = 16;
@@ -19,8 +20,8 @@ fn chunk(left: usize, columns: usize) -> usize {
 }
 
 /// Writes `($1,$2),($3,$4)…`. SQLite gets `?`: it looks named parameters up one after the other, which takes seconds for thousands of them.
-fn push_rows(text: &mut String, backend: DatabaseBackend, first: usize, rows: usize, columns: usize) {
-    let mut number = first;
+fn push_rows(text: &mut String, backend: DatabaseBackend, rows: usize, columns: usize) {
+    let mut number = 1;
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { ",(" });
         for column in 0..columns {
@@ -42,57 +43,66 @@ fn push_parameter(text: &mut String, backend: DatabaseBackend, number: usize) {
     }
 }
 
-/// Runs `head (…),(…) tail` over all rows; how many rows were affected.
-pub(super) async fn insert<C: ConnectionTrait, const N: usize>(
+/// Runs `head (…),(…) tail` over all rows, chunk by chunk in their order; how many rows were affected.
+///
+/// # Errors
+/// `Database`.
+pub async fn execute<C: ConnectionTrait, const N: usize>(
     connection: &C,
     head: &str,
     rows: impl ExactSizeIterator<Item = [Value; N]>,
     tail: &str,
 ) -> Result<u64> {
-    let backend = connection.get_database_backend();
-    let mut rows = rows;
+    let mut chunks = Chunks { backend: connection.get_database_backend(), head, rows, tail };
     let mut affected = 0;
-    while rows.len() > 0 {
-        let count = chunk(rows.len(), N);
-        let mut text = String::with_capacity(head.len() + tail.len() + count * N * 7);
-        text.push_str(head);
-        push_rows(&mut text, backend, 1, count, N);
-        text.push_str(tail);
-        let mut values = Vec::with_capacity(count * N);
-        for row in rows.by_ref().take(count) {
-            values.extend(row);
-        }
-        let done = connection.execute_raw(Statement::from_sql_and_values(backend, text, values)).await?;
-        affected += done.rows_affected();
+    while let Some(statement) = chunks.next() {
+        affected += connection.execute_raw(statement).await?.rows_affected();
     }
     Ok(affected)
 }
 
-/// Runs `head (VALUES (…),(…)) tail` over all keys and gathers what it gives, chunk by chunk in the order of the keys.
-pub(super) async fn select<C: ConnectionTrait, const N: usize>(
+/// The same for a statement that gives rows back.
+///
+/// # Errors
+/// `Database`.
+pub async fn query<C: ConnectionTrait, const N: usize>(
     connection: &C,
     head: &str,
-    keys: impl ExactSizeIterator<Item = [Value; N]>,
+    rows: impl ExactSizeIterator<Item = [Value; N]>,
     tail: &str,
 ) -> Result<Vec<QueryResult>> {
-    let backend = connection.get_database_backend();
-    let mut keys = keys;
+    let mut chunks = Chunks { backend: connection.get_database_backend(), head, rows, tail };
     let mut found = Vec::new();
-    while keys.len() > 0 {
-        let count = chunk(keys.len(), N);
-        let mut text = String::with_capacity(head.len() + tail.len() + count * N * 7 + 10);
-        text.push_str(head);
-        text.push_str("(VALUES ");
-        push_rows(&mut text, backend, 1, count, N);
-        text.push(')');
-        text.push_str(tail);
-        let mut values = Vec::with_capacity(count * N);
-        for key in keys.by_ref().take(count) {
-            values.extend(key);
-        }
-        found.extend(connection.query_all_raw(Statement::from_sql_and_values(backend, text, values)).await?);
+    while let Some(statement) = chunks.next() {
+        found.extend(connection.query_all_raw(statement).await?);
     }
     Ok(found)
+}
+
+/// Rows on their way into statements.
+struct Chunks<'a, I> {
+    backend: DatabaseBackend,
+    head: &'a str,
+    rows: I,
+    tail: &'a str,
+}
+
+impl<I: ExactSizeIterator<Item = [Value; N]>, const N: usize> Chunks<'_, I> {
+    fn next(&mut self) -> Option<Statement> {
+        let count = chunk(self.rows.len(), N);
+        if count == 0 {
+            return None;
+        }
+        let mut text = String::with_capacity(self.head.len() + self.tail.len() + count * N * 7);
+        text.push_str(self.head);
+        push_rows(&mut text, self.backend, count, N);
+        text.push_str(self.tail);
+        let mut values = Vec::with_capacity(count * N);
+        for row in self.rows.by_ref().take(count) {
+            values.extend(row);
+        }
+        Some(Statement::from_sql_and_values(self.backend, text, values))
+    }
 }
 
 #[cfg(test)]
@@ -118,10 +128,10 @@ mod tests {
     #[test]
     fn parameters_are_numbered_on_postgres_only() {
         let mut text = String::new();
-        push_rows(&mut text, DatabaseBackend::Postgres, 1, 2, 2);
+        push_rows(&mut text, DatabaseBackend::Postgres, 2, 2);
         assert_eq!(text, "($1,$2),($3,$4)");
         text.clear();
-        push_rows(&mut text, DatabaseBackend::Sqlite, 1, 2, 2);
+        push_rows(&mut text, DatabaseBackend::Sqlite, 2, 2);
         assert_eq!(text, "(?,?),(?,?)");
     }
 }
