@@ -14,8 +14,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         "clientele/complaints/v1/complaints.proto",
         "clientele/profiles/v1/profiles.proto",
         "clientele/routing/v1/routing.proto",
+        "clientele/scoring/v1/figures.proto",
+        "clientele/scoring/v1/loyalty.proto",
+        "clientele/scoring/v1/models.proto",
         "clientele/scoring/v1/scoring.proto",
+        "clientele/scoring/v1/segments.proto",
         "clientele/scoring/v1/standing.proto",
+        "clientele/scoring/v1/transitions.proto",
     ];
     let descriptors = protox::compile(files, [&root])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);

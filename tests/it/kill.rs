@@ -57,8 +57,13 @@ async fn an_import_killed_at_any_point_and_run_again_ends_at_the_exact_totals(ba
             running = true;
             let status = importer.ends_within(DEADLINE).await.unwrap();
             let told = std::fs::read_to_string(folder.path().join("import.log")).unwrap();
-            assert!(status.success(), "{status}: {told} {}", server.log());
-            done += 1;
+            // Unless it had only just begun: it cannot know then that a server was there.
+            assert!(
+                status.success() || told.contains("no answer from the server"),
+                "{status}: {told} {}",
+                server.log()
+            );
+            done += usize::from(status.success());
         }
     }
     if !running {

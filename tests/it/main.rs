@@ -6,11 +6,13 @@
     reason = "a test that cannot go on should say so loudly"
 )]
 mod access;
+mod analyst;
 mod cli;
 mod edge;
 mod journey;
 mod kill;
 mod nonsense;
+mod report;
 mod rpc_coverage;
 mod split;
 mod trace;

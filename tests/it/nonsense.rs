@@ -104,6 +104,9 @@ async fn good_messages_with_one_bad_field_get_an_answer_or_a_named_error(backend
             // Good, though not always allowed where things stand.
             assert_ne!(status.code(), Code::InvalidArgument, "{}: {status:?}", method.full_name());
         }
+        // Among the spoiled ones: of some messages nothing can be spoiled without a refusal.
+        let what = "a good message".to_owned();
+        calls.push(Sent { method: method.clone(), what, messages: vec![own(&message)] });
         for (path, spoiled) in nonsense::spoiled(&message) {
             let mut what: String = format!("a good message but for {path}: {spoiled:?}");
             what.truncate(what.char_indices().nth(800).map_or(what.len(), |(at, _)| at));
@@ -112,7 +115,7 @@ async fn good_messages_with_one_bad_field_get_an_answer_or_a_named_error(backend
     }
     assert!(calls.len() > 2_000, "{}", calls.len());
     let codes = send_all(&world, calls).await;
-    // One that is refused whatever is spoiled was never good.
+    // One that is refused whatever is spoiled, and unspoiled too, was never good.
     let never: Vec<_> = codes.iter().filter(|(_, codes)| codes.keys().all(|code| code == "InvalidArgument")).collect();
     assert!(never.is_empty(), "{never:?}");
 }
@@ -137,6 +140,7 @@ struct Good {
     queue: routing::Queue,
     contact: String,
     operation: String,
+    segment: scoring::Segment,
 }
 
 impl Good {
@@ -152,10 +156,23 @@ impl Good {
         let queue = client.routing().get_queue(request(queue)).await.unwrap().into_inner().queue.unwrap();
         let fit = scoring::FitModelsRequest { request_id: "fit".into(), ..Default::default() };
         let operation = client.scoring().fit_models(request(fit)).await.unwrap().into_inner().operation_id;
-        let good = Self { customer, complaint, channel, queue, contact: String::new(), operation };
+        let segment = client.scoring().create_segment(request(Self::segment("known", "known"))).await.unwrap();
+        let segment = segment.into_inner().segment.unwrap();
+        let good = Self { customer, complaint, channel, queue, contact: String::new(), operation, segment };
         let contact = routing::RecordContactRequest { request_id: "0".into(), contact: Some(good.contact()) };
         let contact = client.routing().record_contact(request(contact)).await.unwrap().into_inner().contact.unwrap();
         Self { contact: contact.contact_id, ..good }
+    }
+
+    fn segment(request_id: &str, segment_id: &str) -> scoring::CreateSegmentRequest {
+        let segment = scoring::Segment {
+            segment_id: segment_id.to_owned(),
+            display_name: "A segment".into(),
+            description: "Those who came back.".into(),
+            expression: "occasions > 1 && tier in ['IMPORTANT', 'MAJOR']".into(),
+            ..Default::default()
+        };
+        scoring::CreateSegmentRequest { request_id: request_id.to_owned(), segment: Some(segment) }
     }
 
     fn contact(&self) -> routing::Contact {
@@ -257,21 +274,88 @@ impl Good {
             }
             "RecordPurchases" => sale.encode_to_vec(),
             "StreamPurchases" => scoring::StreamPurchasesRequest { purchases: sale.purchases }.encode_to_vec(),
+            "RecordServiceCosts" => {
+                let amount = Some(proto::common::v1::Money { currency_code: "USD".into(), minor_units: 50 });
+                let cost = scoring::ServiceCost {
+                    source: "shop".into(),
+                    cost_id: request_id,
+                    customer_id,
+                    cost_time: moment,
+                    amount,
+                };
+                scoring::RecordServiceCostsRequest { costs: vec![cost] }.encode_to_vec()
+            }
+            "RecordPayments" => {
+                let amount = Some(proto::common::v1::Money { currency_code: "USD".into(), minor_units: 100 });
+                let payment = scoring::Payment {
+                    source: "shop".into(),
+                    payment_id: request_id,
+                    customer_id,
+                    issue_time: moment,
+                    due_time: moment,
+                    amount: amount.clone(),
+                    paid_time: moment,
+                    paid_amount: amount,
+                    trouble: 2,
+                };
+                scoring::RecordPaymentsRequest { payments: vec![payment] }.encode_to_vec()
+            }
             "ListPurchases" => {
                 scoring::ListPurchasesRequest { customer_id, page_size: 10, ..Default::default() }.encode_to_vec()
             }
             "FitModels" => scoring::FitModelsRequest { request_id, as_of, trial: true }.encode_to_vec(),
+            "HoldOut" => {
+                let until = Some(scoring::Date { year: 1997, month: 9, day: 30 });
+                scoring::HoldOutRequest { request_id, until, as_of }.encode_to_vec()
+            }
+            "ListScores" => {
+                scoring::ListScoresRequest { as_of: moment, page_size: 10, ..Default::default() }.encode_to_vec()
+            }
             "RankCustomers" => scoring::RankCustomersRequest { request_id, as_of }.encode_to_vec(),
             "GetOperation" => scoring::GetOperationRequest { operation_id: self.operation.clone() }.encode_to_vec(),
             "WaitOperation" => {
                 let timeout = Some(prost_types::Duration { seconds: 1, nanos: 1 });
                 scoring::WaitOperationRequest { operation_id: self.operation.clone(), timeout }.encode_to_vec()
             }
-            "GetScore" => scoring::GetScoreRequest { customer_id, as_of: moment, with_evidence: true }.encode_to_vec(),
+            "GetScore" => {
+                scoring::GetScoreRequest { customer_id, as_of: moment, with_evidence: true, with_assessment: true }
+                    .encode_to_vec()
+            }
             "BatchGetScores" => {
                 let customer_ids = vec![customer_id];
-                scoring::BatchGetScoresRequest { customer_ids, as_of: moment, with_evidence: true }.encode_to_vec()
+                scoring::BatchGetScoresRequest {
+                    customer_ids,
+                    as_of: moment,
+                    with_evidence: true,
+                    with_assessment: true,
+                }
+                .encode_to_vec()
             }
+            "GetTransitions" => scoring::GetTransitionsRequest { from: as_of, to: as_of }.encode_to_vec(),
+            "CreateSegment" => Self::segment(&request_id, &format!("segment-{mark}")).encode_to_vec(),
+            "GetSegment" => {
+                scoring::GetSegmentRequest { segment_id: "known".into(), with_values: true }.encode_to_vec()
+            }
+            "UpdateSegment" => {
+                let (segment, update_mask) = (Some(self.segment.clone()), mask(&["display_name", "expression"]));
+                scoring::UpdateSegmentRequest { request_id, segment, update_mask }.encode_to_vec()
+            }
+            "DeleteSegment" => {
+                let (segment_id, etag) = (format!("segment-{mark}"), "1".into());
+                scoring::DeleteSegmentRequest { request_id, segment_id, etag }.encode_to_vec()
+            }
+            "PreviewSegment" => {
+                let expression = self.segment.expression.clone();
+                scoring::PreviewSegmentRequest { expression }.encode_to_vec()
+            }
+            "ListSegmentMembers" => {
+                let segment_id = "known".into();
+                scoring::ListSegmentMembersRequest { segment_id, page_size: 10, ..Default::default() }.encode_to_vec()
+            }
+            "WatchSegment" => {
+                scoring::WatchSegmentRequest { segment_id: "known".into(), ..Default::default() }.encode_to_vec()
+            }
+            "ClusterCustomers" => scoring::ClusterCustomersRequest { request_id, clusters: 2, seed: 1 }.encode_to_vec(),
             "Decide" => e2e::calls::call_of(&customer_id).encode_to_vec(),
             "RecordContact" => {
                 routing::RecordContactRequest { request_id, contact: Some(self.contact()) }.encode_to_vec()
@@ -408,6 +492,10 @@ async fn known(world: &World) -> Vec<String> {
         "a@example.com",
         "agent-7",
         "display_name",
+        "expression",
+        "known",
+        "occasions > 1",
+        "tier == 'MAJOR'",
         "person",
         "phones",
         "channel_id",

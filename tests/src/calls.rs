@@ -49,6 +49,7 @@ pub fn sale(id: &str, purchase: &str, time: &str, minor_units: i64) -> scoring::
         purchase_time: Some(chassis::clock::to_proto(time.parse().unwrap())),
         amount: Some(Money { currency_code: "USD".into(), minor_units }),
         kind: scoring::PurchaseKind::Sale.into(),
+        discount: None,
     };
     scoring::RecordPurchasesRequest { purchases: vec![purchase] }
 }

@@ -145,7 +145,7 @@ where
 {
     let mut problems = Vec::new();
     let layers = Layers::read(sources, &mut problems);
-    let config: Option<T> = layers.extract(&mut problems);
+    let (config, refused) = layers.extract::<T>(&mut problems);
     // When the whole cannot be had, the defaults alone still tell which keys there are.
     let known = match &config {
         Some(config) => Value::serialize(config).ok(),
@@ -155,7 +155,7 @@ where
             .and_then(|defaults| Value::serialize(defaults).ok()),
     };
     if let Some(known) = known {
-        layers.report_unknown(&known, &mut problems);
+        layers.report_unknown(&known, config.is_some(), &refused, &mut problems);
     }
     let Some(config) = config else { return Err(Errors { problems }) };
     let found = found(&config, &layers.origins);
@@ -166,7 +166,8 @@ where
             problem.message.push_str(&format!("{ALLOWED}{range}"));
         }
     }
-    problems.extend(found.problems);
+    // What was checked of a list without some of its items is not what was given.
+    problems.extend(found.problems.into_iter().filter(|problem| !refused.shortened(&problem.key)));
     Errors::of(problems).map(|()| config)
 }
 

@@ -23,11 +23,13 @@ use crate::{
 };
 
 mod follow;
+mod kept;
 mod newest;
 mod pulse;
 mod watch;
 mod wire;
 pub use follow::{Change, Follow, Turn, Turned, follow, follow_whole};
+pub use kept::Kept;
 pub use newest::{Newest, newest};
 pub use watch::{Snapshot, Source, watch};
 pub use wire::{Complaints, Contacts, Customers, Entries, Feed, Scores, respond, spawn_follow, spawn_follow_whole};

@@ -6,8 +6,8 @@
 //! 3. **error log** (`error_log`): under the call's span, and around everything that can fail, so that whatever went wrong inside is
 //!    logged once, in one place, also where it ends a stream late;
 //! 4. **load shed and process-wide limits** (`guard`): before any work is done, an overloaded process says so, with a time to come again; health
-//!    is exempt, since a process restarted for being busy helps nobody. Shedding needs no place of its own: a call that finds no
-//!    room is not queued;
+//!    has a limit of its own at which the newest probe still comes in, since a process restarted for being busy helps nobody. Shedding needs no
+//!    place of its own: a call that finds no room is not queued;
 //! 5. **deadline** (`guard`): the caller's `grpc-timeout` or the server's own limit, whichever is sooner, counted after admission and
 //!    handed to the calls made on the caller's behalf; a stream ends with it too. With it the **panic guard**: a fault in one handler or
 //!    stream is one INTERNAL answer;
@@ -56,11 +56,16 @@ pub const MAX_CONCURRENT_CALLS: usize = 4_096;
 const MAX_CONNECTION_STREAMS: u32 = 1_024;
 /// Longest unary call: beyond it nobody waits any more.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(65);
-/// Watchers open at once in this process, whichever service they watch. Each may hold a page of changes in memory, some hundred KiB; a
-/// suite of a dozen replicas has fewer followers than half of this.
+/// Watchers of our own services open at once in this process, whichever service they watch. Each may hold a page of changes in memory, some
+/// hundred KiB; a suite of a dozen replicas has fewer followers than half of this.
 pub const MAX_WATCHERS: usize = 256;
-/// How long a client that streams may send nothing while it is waited for. It holds a place among the calls in work; whoever works through a file
-/// sends every few milliseconds, and a connection that is dead is noticed by keep-alive.
+/// Streams of health and reflection open at once in this process. Strangers may open those of health; load balancers hold one each.
+pub const MAX_FOREIGN_STREAMS: usize = 64;
+/// Probes waited for at once in this process: each is answered within microseconds of its message, so that those of all load balancers and supervisors
+/// together are a few at a time.
+pub const MAX_PROBES: u64 = 64;
+/// How long a client whose call has no time limit of its own, or that nobody asked who it is, may send nothing while it is waited for. It holds a place
+/// meanwhile; whoever works through a file sends every few milliseconds, and a connection that is dead is noticed by keep-alive.
 pub const CLIENT_IDLE: Duration = Duration::from_secs(30);
 /// Probes come through also when everything else is shed.
 const HEALTH: &str = "/grpc.health.";
@@ -94,7 +99,7 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Who may call; nobody is asked where there are none.
     pub callers: Callers,
-    /// How long a client that streams may send nothing: [`CLIENT_IDLE`] unless a test is in a hurry.
+    /// How long a client may send nothing: [`CLIENT_IDLE`] unless a test is in a hurry.
     pub client_idle: Duration,
 }
 
@@ -157,10 +162,8 @@ pub async fn serve(
     for name in mounts.keys() {
         reporter.set_service_status(*name, ServingStatus::NotServing).await;
     }
-    let methods = Arc::new(
-        telemetry::KnownMethods::from_descriptors(proto::DESCRIPTORS)
-            .map_err(|error| Error::Internal(format!("descriptors: {error}")))?,
-    );
+    let methods = known_methods().map_err(|error| Error::Internal(format!("descriptors: {error}")))?;
+    let methods = Arc::new(methods);
     let mounted = Mounts { base: base.prepare(), mounts: Arc::clone(&mounts) };
     let guarded = Guard::new(
         auth::Auth::new(mounted, config.callers.clone()),
@@ -265,6 +268,14 @@ async fn read_pem(key: &'static str, path: &PathBuf) -> Result<Vec<u8>> {
     tokio::fs::read(path).await.map_err(|error| Error::invalid(key, format!("cannot read {}: {error}", path.display())))
 }
 
+/// All that can be called here, health and reflection included: what is not known is taken for unary.
+fn known_methods() -> std::result::Result<telemetry::KnownMethods, prost::DecodeError> {
+    telemetry::KnownMethods::from_descriptors(proto::DESCRIPTORS)?
+        .and(tonic_health::pb::FILE_DESCRIPTOR_SET)?
+        .and(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)?
+        .and(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+}
+
 /// Lists what is mounted here, and knows every message, those in the details of errors included.
 fn reflection(services: &[Service]) -> tonic_reflection::server::Builder<'static> {
     let fixed =
@@ -322,6 +333,19 @@ impl Mounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn health_and_reflection_are_known_so_that_only_their_streams_have_no_time_limit() {
+        let known = known_methods().unwrap();
+        let kind = |path: &str| {
+            let method = known.get(path).unwrap();
+            (method.client_streaming, method.server_streaming)
+        };
+        assert_eq!(kind("/grpc.health.v1.Health/Check"), (false, false));
+        assert_eq!(kind("/grpc.health.v1.Health/Watch"), (false, true));
+        assert_eq!(kind("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), (true, true));
+        assert_eq!(kind("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"), (true, true));
+    }
 
     #[tokio::test]
     async fn an_address_that_others_can_reach_needs_tls_or_a_word() {

@@ -254,6 +254,108 @@ fn a_type_that_tolerates_no_unknown_keys_is_told_about_all_of_them_too() {
     );
 }
 
+/// A type whose lists have strict items.
+#[derive(Debug, Serialize, Deserialize)]
+struct Doors {
+    replicas: u8,
+    callers: Vec<Caller>,
+    page_size: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Caller {
+    name: String,
+    hash: String,
+    #[serde(default)]
+    ports: Vec<u16>,
+}
+
+impl Validate for Doors {
+    fn validate(&self, check: &mut Check<'_>) {
+        check.range("page_size", self.page_size, 1..=5000);
+        check.require("callers", !self.callers.is_empty(), "allowed: at least one caller");
+        for (index, caller) in self.callers.iter().enumerate() {
+            check.require(&format!("callers.{index}.name"), !caller.name.is_empty(), "allowed: a name");
+        }
+    }
+}
+
+fn wrong_with_doors(given: &str, env: &[(&str, &str)]) -> Vec<String> {
+    let (_folder, path) = file(given);
+    let sources = Sources {
+        defaults: "replicas = 1\ncallers = []\npage_size = 9\n".to_owned(),
+        file: Some(path.clone()),
+        env: pairs(env),
+        ..Sources::default()
+    };
+    let errors = config::load::<Doors>(&sources).unwrap_err();
+    let origin = format!("file {}", path.display());
+    let mut found: Vec<_> = errors.iter().map(|problem| problem.to_string().replace(&origin, "file")).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_value_missing_in_an_item_of_a_list_hides_no_other_error_and_makes_nothing_unknown() {
+    assert_eq!(
+        wrong_with_doors("replicas = 300\npage_size = 0\ncallers = [{ name = \"crm\" }]\n", &[]),
+        [
+            "callers.0.hash (file): missing, and there is no default",
+            "page_size = 0 (file): allowed: 1 to 5000",
+            "replicas (file): allowed: a whole number from 0 to 255",
+        ]
+    );
+}
+
+#[test]
+fn every_wrong_item_of_a_list_is_named_by_its_own_place() {
+    let given = r#"
+        page_size = 0
+        callers = [
+            { name = "a", hash = "x" },
+            { nme = "b", hash = "x" },
+            { name = "c", hash = 3 },
+            { name = "d", hash = "x", colour = "red" },
+            { name = "e", hash = "x", ports = [1, "two", 70000, 4] },
+            { name = "f" },
+            { name = "" , hash = "x"},
+        ]
+    "#;
+    assert_eq!(
+        wrong_with_doors(given, &[]),
+        [
+            "callers.1.name (file): missing, and there is no default",
+            "callers.1.nme (file): unknown key; did you mean callers.1.name?",
+            "callers.2.hash (file): found a whole number, allowed: a text",
+            "callers.3.colour (file): unknown key",
+            "callers.4.ports.1 (file): found a text, allowed: a whole number from 0 to 65535",
+            "callers.4.ports.2 (file): allowed: a whole number from 0 to 65535",
+            "callers.5.hash (file): missing, and there is no default",
+            "page_size = 0 (file): allowed: 1 to 5000",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_item_in_a_variable_is_named_by_its_place_too() {
+    let callers = ("CLIENTELE_CALLERS", r#"[{ name = "a", hash = 1 }]"#);
+    assert_eq!(
+        wrong_with_doors("page_size = 0\n", &[callers]),
+        [
+            "callers.0.hash (environment variable CLIENTELE_CALLERS): found a whole number, allowed: a text",
+            "page_size = 0 (file): allowed: 1 to 5000",
+        ]
+    );
+}
+
+#[test]
+fn where_the_whole_cannot_be_read_what_stands_in_lists_is_not_called_unknown() {
+    let (_folder, path) = file("[[queues]]\nname = \"gold\"\nagents = 3\n");
+    let sources = Sources { defaults: "replicas = 1\n".to_owned(), file: Some(path), ..Sources::default() };
+    assert_eq!(problems(&sources), ["server: missing, and there is no default"]);
+}
+
 #[test]
 fn a_file_that_cannot_be_read_or_parsed_is_named_without_showing_its_lines() {
     let missing =

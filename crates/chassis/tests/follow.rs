@@ -10,10 +10,11 @@ use std::{
 
 use chassis::{
     Context, Db, Error, Result, Tx,
-    clock::Clock,
+    clock::{Clock, stopwatch},
     db::{BoxFuture, sql},
     feed::{self, Change, Entry, Event, Follow, Turn},
     peers::Peers,
+    telemetry,
     testing::{Backend, TempDb, TestServer, eventually, noon},
 };
 use futures::{StreamExt, stream::BoxStream};
@@ -25,6 +26,7 @@ use proto::{
 use sea_orm::ConnectionTrait;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tonic::Status;
+use tracing::instrument::WithSubscriber;
 use uuid::Uuid;
 
 mod support;
@@ -40,6 +42,7 @@ chassis::db_tests!(
     changes_that_cannot_be_applied_are_tried_again_and_none_is_skipped,
     a_clock_that_jumps_neither_stops_nor_doubles_anything,
     an_error_that_says_nothing_of_the_cursor_keeps_it,
+    a_stream_that_begins_with_an_error_is_tried_again_ever_later_and_people_are_told,
     a_follower_that_drains_leaves_no_half_batch,
     a_follower_is_told_of_each_beginning_of_a_snapshot_and_once_of_its_end,
 );
@@ -384,6 +387,37 @@ async fn an_error_that_says_nothing_of_the_cursor_keeps_it(backend: Backend) {
     let asked = asked.lock().unwrap();
     assert_eq!(asked[0], "");
     assert!((1..asked.len()).all(|n| asked[n] == format!("c{n}")), "{asked:?}");
+}
+
+async fn a_stream_that_begins_with_an_error_is_tried_again_ever_later_and_people_are_told(backend: Backend) {
+    let scene = Scene::new(backend).await;
+    let lines = Arc::new(Mutex::new(String::new()));
+    let sink = Arc::clone(&lines);
+    let config = telemetry::Config { log_filter: "info".to_owned(), ..telemetry::Config::default() };
+    let (dispatch, _guard) = telemetry::scoped(&config, move |line| sink.lock().unwrap().push_str(line)).unwrap();
+    let context = Context::new(scene.clock.clone(), Peers::default());
+    let opened = Arc::new(Mutex::new(Vec::new()));
+    let connect = {
+        let opened = Arc::clone(&opened);
+        move |_| {
+            opened.lock().unwrap().push(stopwatch());
+            let entries = [Err(Status::unauthenticated("anything"))];
+            async move { Ok(futures::stream::iter(entries).boxed()) as Result<BoxStream<'static, _>, Status> }
+        }
+    };
+    let follow = Follow { name: "scores", db: scene.target.clone() };
+    let follow = feed::follow(context.clone(), follow, connect, |tx, changes| project(tx, changes));
+    let task = tokio::spawn(follow.with_subscriber(dispatch));
+    let counted = &opened;
+    eventually("five connections", || async move { counted.lock().unwrap().len() >= 5 }).await;
+    context.shutdown.cancel();
+    task.await.unwrap();
+    let opened = opened.lock().unwrap();
+    // 50, 100, 200 and 400 ms between them; always 50 would make it 200.
+    assert!(opened[4] - opened[0] >= Duration::from_millis(750), "{opened:?}");
+    let lines = lines.lock().unwrap();
+    assert_eq!(lines.matches("cannot follow").count(), 1, "{lines}");
+    assert!(lines.contains("refused") && lines.contains("Unauthenticated"), "{lines}");
 }
 
 async fn a_follower_that_drains_leaves_no_half_batch(backend: Backend) {

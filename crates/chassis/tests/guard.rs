@@ -1,4 +1,4 @@
-//! What stands before the services: how many may watch, how long a silent client is waited for, what is logged of an error.
+//! What stands before the services: how many may watch and probe, how long a silent client is waited for, what is logged of an error.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 use chassis::{
     Error,
     peers::Channel,
-    server::{Config, MAX_WATCHERS},
+    server::{Config, MAX_CONCURRENT_CALLS, MAX_FOREIGN_STREAMS, MAX_WATCHERS},
     telemetry,
     testing::{eventually, fault},
 };
@@ -21,13 +21,17 @@ use proto::scoring::v1::{
     WatchScoresResponse, scoring_client::ScoringClient,
 };
 use tonic::{Code, Response, Status};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 #[path = "support/raw.rs"]
 mod raw;
 mod support;
+#[path = "support/wire.rs"]
+mod wire;
 use raw::{Raw, SERVING, get_score, health};
 use support::Fake;
+use wire::Wire;
 
 async fn serves(channel: &Channel) {
     eventually("it serves", || async { health(channel, "").await == Ok(SERVING) }).await;
@@ -60,6 +64,75 @@ async fn so_many_may_watch_and_a_place_that_is_left_is_free_again() {
     get_score(channel).await.unwrap();
     watchers.pop();
     eventually("the place that was left is given again", || async { watch().await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn so_many_may_watch_the_health_and_keep_nobody_from_watching_or_probing() {
+    let fake = Fake {
+        watch_scores: Arc::new(|_| Box::pin(async { Ok(futures::stream::pending().boxed()) })),
+        ..Fake::default()
+    };
+    let server = Raw::start(Config::default(), |_| vec![fake.service()]).await;
+    let channel = &server.channel();
+    serves(channel).await;
+    let watch = || async { HealthClient::new(channel.clone()).watch(HealthCheckRequest::default()).await };
+    let mut watchers = Vec::new();
+    for _ in 0..MAX_FOREIGN_STREAMS {
+        watchers.push(watch().await.unwrap());
+    }
+    let refused = watch().await.unwrap_err();
+    assert_eq!(fault(&refused), (Code::ResourceExhausted, "OVERLOADED".to_owned(), vec![]));
+    ScoringClient::new(channel.clone()).watch_scores(WatchScoresRequest::default()).await.unwrap();
+    assert_eq!(health(channel, "").await, Ok(SERVING));
+    watchers.pop();
+    eventually("the place that was left is given again", || async { watch().await.is_ok() }).await;
+}
+
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
+
+#[tokio::test]
+async fn probes_that_send_no_message_crowd_out_neither_calls_nor_other_probes() {
+    let server = Raw::start(Config::default(), |_| vec![Fake::default().service()]).await;
+    let channel = server.channel();
+    serves(&channel).await;
+    let mut held = Vec::new();
+    while held.len() < MAX_CONCURRENT_CALLS {
+        let wire = Wire::connect(server.address).await;
+        // One less than a connection may have open: then comes a whole one, and its answer says that all before it were taken in.
+        for n in 0..1_023 {
+            held.push(wire.open(if n % 2 == 0 { CHECK } else { WATCH_HEALTH }, &[]).await);
+        }
+        let answer = wire.call(CHECK, &[], &[]).await;
+        assert_eq!(answer.status.unwrap().code(), Code::Ok);
+    }
+    get_score(&channel).await.unwrap();
+    assert_eq!(health(&server.channel(), "").await, Ok(SERVING));
+    let oldest = held.swap_remove(0).answer().await.status.unwrap();
+    assert_eq!(fault(&oldest), (Code::ResourceExhausted, "OVERLOADED".to_owned(), vec![]));
+}
+
+#[tokio::test]
+async fn whoever_opens_a_call_without_time_limit_or_without_a_token_and_sends_nothing_is_told_so() {
+    let config = Config { client_idle: Duration::from_millis(100), ..Config::default() };
+    let server = Raw::start(config, |_| vec![Fake::default().service()]).await;
+    serves(&server.channel()).await;
+    let wire = Wire::connect(server.address).await;
+    let answer = async |path: &str| {
+        let answer = wire.open(path, &[]).await.answer();
+        tokio::time::timeout(chassis::testing::DEADLINE, answer).await.unwrap()
+    };
+    // Reflection takes every end of the questions for a good one.
+    let ended = answer("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").await;
+    assert_eq!(ended.status.unwrap().code(), Code::Ok);
+    for path in [CHECK, WATCH_HEALTH, "/clientele.scoring.v1.Scoring/WatchScores"] {
+        let answer = answer(path).await;
+        assert_eq!(
+            fault(&answer.status.unwrap()),
+            (Code::DeadlineExceeded, "CLIENT_IDLE".to_owned(), vec![]),
+            "{path}"
+        );
+    }
 }
 
 /// Counts the batches that come, and acknowledges them at the end.

@@ -30,13 +30,14 @@ use proto::{
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
+use value::generate::{Plan, Population, Purchase};
 
 use crate::{
     cli::shows_progress,
     client::{Client, Error, Result},
     commands,
     config::Config,
-    serve, view,
+    generate, serve, view,
 };
 
 mod collector;
@@ -48,8 +49,8 @@ pub use collector::Collector;
 
 /// Customers that contacts are decided for.
 const CUSTOMERS: usize = 100_000;
-/// Rows of one round of bulk, about: the histories of as many new customers as it takes.
-const BULK_ROWS: usize = 100_000;
+/// New customers whose past one round of bulk loads: some 100,000 rows.
+const BULK_CUSTOMERS: usize = 50_000;
 /// Rows in one message of the stream.
 const BULK_BATCH: usize = 5_000;
 /// Paired rounds of each measurement.
@@ -255,10 +256,8 @@ impl Suite {
         self.ensure(CUSTOMERS).await?;
         bar.set_message("recording their purchases");
         let mut rows = Vec::new();
-        for customer in 0..CUSTOMERS {
-            for (day, minor_units) in history(customer as u64) {
-                rows.push(self.purchase(customer, day, minor_units));
-            }
+        for purchase in people(CUSTOMERS, 0)?.by_customer(0..CUSTOMERS as u64) {
+            rows.push(self.made_up(0, &purchase));
         }
         for chunk in rows.chunks(5_000) {
             let message = scoring::RecordPurchasesRequest { purchases: chunk.to_vec() };
@@ -328,6 +327,12 @@ impl Suite {
         }
     }
 
+    /// A made-up purchase; the customers it was made up for begin at `first`.
+    fn made_up(&self, first: usize, purchase: &Purchase) -> scoring::Purchase {
+        let customer = usize::try_from(purchase.customer).unwrap_or(usize::MAX);
+        self.purchase(first + customer, purchase.day.into(), generate::minor_units(purchase.value, "USD"))
+    }
+
     /// A new purchase of a customer.
     fn purchase(&self, customer: usize, day: i64, minor_units: i64) -> scoring::Purchase {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -338,6 +343,7 @@ impl Suite {
             purchase_time: Some(prost_types::Timestamp { seconds: self.first_day + day * DAY_SECONDS, nanos: 0 }),
             amount: Some(Money { currency_code: "USD".to_owned(), minor_units }),
             kind: scoring::PurchaseKind::Sale.into(),
+            discount: None,
         }
     }
 }
@@ -426,32 +432,9 @@ fn encoded(message: &impl prost::Message) -> prost::bytes::Bytes {
     message.encode_to_vec().into()
 }
 
-/// A customer who buys till they die, as the models have it: a rate and a chance to leave of their own, the same in every run. Days (0 to 289) and
-/// amounts in minor units.
-fn history(customer: u64) -> Vec<(i64, i64)> {
-    let mut state = customer;
-    // splitmix64: uniform in (0, 1).
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64 + f64::EPSILON
-    };
-    // Rates are exponential with a mean of one purchase in fifty days; the chance to leave after one is uniform below a half.
-    let rate = -uniform().ln() / 50.0;
-    let leaves = uniform() / 2.0;
-    let spend = 500.0 + 4_000.0 * -uniform().ln();
-    let mut day = uniform() * 200.0;
-    let mut visits = Vec::new();
-    while day < 290.0 && visits.len() < 200 {
-        visits.push((day as i64, (spend * (0.5 + uniform())) as i64));
-        if uniform() < leaves {
-            break;
-        }
-        day += -uniform().ln() / rate;
-    }
-    visits
+/// Customers like those of the CDNOW sample over 290 days, the same in every run.
+fn people(customers: usize, seed: u64) -> Result<Population> {
+    generate::like_cdnow(Plan { customers: customers as u64, arrival_days: 200, days: 290, seed })
 }
 
 /// Spreads consecutive numbers over all customers (Fibonacci hashing): each call another one, the same in every run.
@@ -520,20 +503,16 @@ async fn bulk(suite: &mut Suite, bar: &ProgressBar, figure: Figure) -> Result<Ro
     for round in 0..=ROUNDS {
         bar.set_message(format!("{}, round {round} of {ROUNDS}", figure.key()));
         let first = suite.customers.len();
-        let mut visits: Vec<(i64, usize, i64)> = Vec::new();
-        for customer in first.. {
-            if visits.len() >= BULK_ROWS {
-                break;
-            }
-            visits.extend(history(customer as u64).into_iter().map(|(day, amount)| (day, customer, amount)));
+        suite.ensure(BULK_CUSTOMERS).await?;
+        let population = people(BULK_CUSTOMERS, round as u64 + 1)?;
+        let purchases: Vec<Purchase> = population.by_time(0..BULK_CUSTOMERS as u64).collect();
+        let last = purchases.last().map_or(first, |purchase| first + usize::try_from(purchase.customer).unwrap_or(0));
+        let rows: Vec<_> = purchases.iter().map(|purchase| suite.made_up(first, purchase)).collect();
+        let mut raw = None;
+        // As with the calls, which one goes first takes turns.
+        if round % 2 == 0 {
+            raw = Some(raw::insert(figure.backend(), &rows).await?);
         }
-        let last = visits.last().map_or(first, |(_, customer, _)| *customer);
-        suite.ensure(last + 1 - first).await?;
-        visits.sort_unstable();
-        let last = visits.last().map_or(0, |(_, customer, _)| *customer);
-        let rows: Vec<_> =
-            visits.iter().map(|(day, customer, amount)| suite.purchase(*customer, *day, *amount)).collect();
-        let raw = raw::insert(figure.backend(), &rows).await?;
         let batches: Vec<_> = rows
             .chunks(BULK_BATCH)
             .map(|chunk| encoded(&scoring::StreamPurchasesRequest { purchases: chunk.to_vec() }))
@@ -546,6 +525,11 @@ async fn bulk(suite: &mut Suite, bar: &ProgressBar, figure: Figure) -> Result<Ro
         if usize::try_from(recorded) != Ok(rows.len()) {
             return Err(Error::new(format!("{recorded} of {} rows were recorded", rows.len())));
         }
+        suite.quiet(last).await?;
+        let raw = match raw {
+            Some(raw) => raw,
+            None => raw::insert(figure.backend(), &rows).await?,
+        };
         if round > 0 {
             ratios.push(raw.as_secs_f64() / ours.as_secs_f64());
             #[allow(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
@@ -553,7 +537,6 @@ async fn bulk(suite: &mut Suite, bar: &ProgressBar, figure: Figure) -> Result<Ro
             ours_rates.push(count / ours.as_secs_f64());
             raw_rates.push(count / raw.as_secs_f64());
         }
-        suite.quiet(last).await?;
     }
     let text = format!("{:.0} rows/s against {:.0} rows/s", median(ours_rates), median(raw_rates));
     Ok(Row::new(figure.key(), ratios, text))

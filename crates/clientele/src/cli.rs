@@ -9,9 +9,9 @@ use crate::{
     client::{Client, DEFAULT_SERVER, Error, Result},
     commands, config,
     config::Config,
-    demo,
-    import::Delimiter,
-    serve, view,
+    demo, export, generate,
+    import::{Delimiter, Skip},
+    report, serve, view,
 };
 
 /// Customer value management: what each customer is worth, how a contact is handled because of it, and complaints by value.
@@ -83,6 +83,24 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Hold the models against the future: fit them up to a day and compare with what came after it
+    Holdout {
+        /// The last day to fit on
+        #[arg(long, value_name = "DATE")]
+        until: String,
+        /// The last day to compare with; left out, today
+        #[arg(long, value_name = "DATE")]
+        as_of: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make up customers who buy till they leave, as CSV that `import purchases` takes
+    Generate(generate::Args),
+    /// Write what is known as files
+    #[command(subcommand)]
+    Export(Export),
+    /// Write one page of charts and tables (HTML) that needs nothing else to be looked at
+    Report(report::Args),
     /// Show the customer pyramid of the last ranking
     Pyramid {
         /// Order by what was realised so far instead of lifetime value
@@ -111,6 +129,20 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Show who moved between relationships, stages and tiers, and what became of each tier's customers
+    Transitions {
+        /// The first day; left out, since the first record
+        #[arg(long, value_name = "DATE")]
+        from: Option<String>,
+        /// The day after the last; left out, until now
+        #[arg(long, value_name = "DATE")]
+        to: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Group customers by expression, or by likeness
+    #[command(subcommand)]
+    Segment(commands::Segment),
     /// File and handle complaints
     #[command(subcommand)]
     Complaint(commands::Complaint),
@@ -123,8 +155,10 @@ enum Command {
     },
     /// Follow what changes, as it changes
     Watch {
-        /// scores, customers, contacts or complaints
+        /// scores, customers, contacts, complaints or segment
         feed: commands::Feed,
+        /// Of segment: which one; none means all of them
+        segment: Option<String>,
         /// Go on after this cursor
         #[arg(long)]
         cursor: Option<String>,
@@ -207,7 +241,7 @@ enum Import {
 /// Flags of `import purchases`.
 #[derive(Debug, Args)]
 pub struct PurchasesArgs {
-    /// The file; - reads standard input
+    /// The file, packed by gzip or not; - reads standard input
     pub file: PathBuf,
     /// Column of the customer's id (name, or number from 1)
     #[arg(long, value_name = "COL")]
@@ -218,7 +252,13 @@ pub struct PurchasesArgs {
     /// Column of the amount in major units; negative amounts are returns
     #[arg(long, value_name = "COL")]
     pub amount: String,
-    /// Column of the purchase's id; left out, ids are made from the rows' content
+    /// Column of the number of pieces: the amount is then the price of one, and the product is rounded to the currency's digits, half away from zero
+    #[arg(long, value_name = "COL")]
+    pub quantity: Option<String>,
+    /// Rows to leave out and count; left in, returns are subtracted, amounts of nothing recorded, and rows without a customer rejected
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub skip: Vec<Skip>,
+    /// Column of the purchase's id; the lines of one invoice may share it, and are told apart by their order; left out, ids are made from the rows' content
     #[arg(long, value_name = "COL")]
     pub id: Option<String>,
     /// How the time is written (strftime); left out, ISO 8601 and YYYYMMDD
@@ -250,6 +290,12 @@ pub struct PurchasesArgs {
     pub rejects: Option<PathBuf>,
     #[command(flatten)]
     pub target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+enum Export {
+    /// Write every customer's scores of one moment as CSV
+    Scores(export::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -326,15 +372,23 @@ pub async fn run() -> Result<()> {
         Command::Fit { as_of, trial, target } => commands::fit(&target, as_of.as_deref(), trial).await,
         Command::Rank { as_of, target } => commands::rank(&target, as_of.as_deref()).await,
         Command::Models { target } => commands::models(&target).await,
+        Command::Holdout { until, as_of, target } => commands::hold_out(&target, &until, as_of.as_deref()).await,
+        Command::Generate(args) => generate::run(&args),
+        Command::Export(Export::Scores(args)) => export::scores(args).await,
+        Command::Report(args) => report::run(args).await,
         Command::Pyramid { realised, target } => commands::pyramid(&target, realised).await,
         Command::Customer { id, target } => commands::customer(&target, &id).await,
         Command::Decide { who, purpose, channel, target } => {
             commands::decide(&target, &who, &purpose, channel.as_deref()).await
         }
+        Command::Transitions { from, to, target } => {
+            commands::transitions(&target, from.as_deref(), to.as_deref()).await
+        }
+        Command::Segment(command) => commands::segment(command).await,
         Command::Complaint(command) => commands::complaint(command).await,
         Command::Health { service, target } => commands::health(&target, service.as_deref()).await,
-        Command::Watch { feed, cursor, only_new, target } => {
-            commands::watch(&target, feed, cursor.as_deref().unwrap_or_default(), only_new).await
+        Command::Watch { feed, segment, cursor, only_new, target } => {
+            commands::watch(&target, feed, segment, cursor.as_deref().unwrap_or_default(), only_new).await
         }
     }
 }

@@ -179,7 +179,7 @@ pub fn is_passing(status: &Status) -> bool {
 }
 
 /// Whether the connection broke under the call, as when the server is killed: whether it took effect is not known.
-fn broke_off(status: &Status) -> bool {
+pub fn broke_off(status: &Status) -> bool {
     matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled)
         && std::error::Error::source(status).is_some()
 }

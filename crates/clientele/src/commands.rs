@@ -15,9 +15,18 @@ use crate::{
     import, view,
 };
 
+mod assessment;
 mod complaint;
+mod models;
+mod segment;
+mod transitions;
 mod watch;
 pub use complaint::{Complaint, complaint, complaint_state, show_complaint};
+pub use models::{
+    all as all_models, ask_to_hold_out, fit, held_out, hold_out, model_name, models, parameters, with_interval,
+};
+pub use segment::{Segment, segment};
+pub use transitions::transitions;
 pub use watch::{Feed, watch};
 
 /// How long one wait for an operation may take; then its progress is shown and the next begins.
@@ -36,6 +45,8 @@ pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
         customer: args.customer,
         time: args.time,
         amount: args.amount,
+        quantity: args.quantity,
+        skip: args.skip,
         id: args.id,
         time_format: args.time_format,
         time_zone,
@@ -68,6 +79,11 @@ pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
                 "rejected": outcome.rejected,
                 "first_rejection": outcome.first_rejection,
                 "rounded": outcome.rounded,
+                "skipped": {
+                    "returns": outcome.skipped.returns,
+                    "zero": outcome.skipped.zero,
+                    "no_customer": outcome.skipped.no_customer,
+                },
                 "customers": outcome.customers,
                 "created": outcome.created,
             })
@@ -82,7 +98,7 @@ pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
             ));
         }
     }
-    if outcome.rows > 0 && outcome.rejected == outcome.rows {
+    if outcome.rows > 0 && outcome.rejected + outcome.skipped.total() == outcome.rows {
         return Err(Error::new("no row could be imported"));
     }
     Ok(())
@@ -102,6 +118,15 @@ pub fn describe(outcome: &import::Outcome) -> String {
         view::count(c.unchanged),
         n(outcome.rejected),
     );
+    if outcome.skipped.total() > 0 {
+        let left_out = outcome.skipped;
+        text.push_str(&format!(
+            " Left out as asked: {} returns, {} amounts of nothing, {} without a customer.",
+            n(left_out.returns),
+            n(left_out.zero),
+            n(left_out.no_customer)
+        ));
+    }
     if outcome.rounded > 0 {
         text.push_str(&format!(" {} amounts had more digits than the currency and were rounded.", n(outcome.rounded)));
     }
@@ -113,29 +138,8 @@ pub fn describe(outcome: &import::Outcome) -> String {
 /// # Errors
 /// Anything else.
 pub fn date(text: &str) -> Result<scoring::Date> {
-    let date: civil::Date =
-        text.parse().map_err(|_| Error::new(format!("--as-of {text}: is not a day such as 1998-06-30")))?;
+    let date: civil::Date = text.parse().map_err(|_| Error::new(format!("{text}: is not a day such as 1998-06-30")))?;
     Ok(scoring::Date { year: date.year().into(), month: date.month().into(), day: date.day().into() })
-}
-
-/// `fit`.
-///
-/// # Errors
-/// Data that cannot be fitted; a server that does not answer.
-pub async fn fit(target: &Target, as_of: Option<&str>, trial: bool) -> Result<()> {
-    let client = target.client()?;
-    let message =
-        scoring::FitModelsRequest { request_id: new_request_id(), as_of: as_of.map(date).transpose()?, trial };
-    let operation = client.scoring().fit_models(request(message)).await?.into_inner();
-    let operation = wait(&client, operation, !target.json).await?;
-    if target.json {
-        return view::json("clientele.scoring.v1.Operation", &operation);
-    }
-    if let Some(scoring::operation::Outcome::Fit(fit)) = operation.outcome {
-        view::line(models_table(&fit.models));
-        view::line(fit.choice);
-    }
-    Ok(())
 }
 
 /// `rank`.
@@ -156,6 +160,10 @@ pub async fn rank(target: &Target, as_of: Option<&str>) -> Result<()> {
             view::count(rank.customers),
             view::count(rank.changed)
         ));
+        if !rank.realised_alone.is_empty() {
+            let why = rank.realised_alone;
+            view::line(format!("Ranked by realised value alone (`clientele pyramid --realised`): {why}."));
+        }
     }
     Ok(())
 }
@@ -193,56 +201,6 @@ pub async fn wait(client: &Client, mut operation: scoring::Operation, progress: 
         )));
     }
     Ok(operation)
-}
-
-/// `models`.
-///
-/// # Errors
-/// A server that does not answer.
-pub async fn models(target: &Target) -> Result<()> {
-    let mut scoring = target.client()?.scoring();
-    let reply = scoring.list_models(request(scoring::ListModelsRequest::default())).await?.into_inner();
-    if target.json {
-        return view::json("clientele.scoring.v1.ListModelsResponse", &reply);
-    }
-    if reply.models.is_empty() {
-        view::line("No model is fitted yet: run `clientele fit`.");
-    } else {
-        view::line(models_table(&reply.models));
-    }
-    Ok(())
-}
-
-/// Name of a model as the literature writes it.
-pub fn model_name(kind: i32) -> &'static str {
-    match scoring::ModelKind::try_from(kind).unwrap_or_default() {
-        scoring::ModelKind::BgNbd => "BG/NBD",
-        scoring::ModelKind::MbgNbd => "MBG/NBD",
-        scoring::ModelKind::GammaGamma => "Gamma-Gamma",
-        scoring::ModelKind::Unspecified => "–",
-    }
-}
-
-/// Parameters on one line.
-pub fn parameters(model: &scoring::FittedModel) -> String {
-    model.parameters.iter().map(|p| format!("{} {:.3}", p.name, p.value)).collect::<Vec<_>>().join("  ")
-}
-
-fn models_table(models: &[scoring::FittedModel]) -> String {
-    view::table(
-        &["model", "parameters", "log-likelihood", "customers", "purchases to", "in force"],
-        &[2, 3],
-        models.iter().map(|model| {
-            vec![
-                model_name(model.kind).to_owned(),
-                parameters(model),
-                format!("{:.1}", model.log_likelihood),
-                view::count(model.customers),
-                view::day(model.as_of.as_ref()),
-                if model.in_force { "yes" } else { "" }.to_owned(),
-            ]
-        }),
-    )
 }
 
 /// `pyramid`.
@@ -361,6 +319,9 @@ fn show_customer(reply: &profiles::GetCustomerResponse) {
         view::line(score_table(score));
         for evidence in &score.evidence {
             view::line(format!("  {}: {} ({})", evidence.state, evidence.text, evidence.rule));
+        }
+        if let Some(assessment) = &score.assessment {
+            assessment::show(assessment);
         }
     }
     for complaint in &reply.complaints {

@@ -33,9 +33,15 @@ const LAST_DAY: &str = "1998-06-30";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the papers print: model, parameters, log-likelihood, where.
-const PUBLISHED: [(scoring::ModelKind, &str, &str, &str); 3] = [
+const PUBLISHED: [(scoring::ModelKind, &str, &str, &str); 4] = [
     (scoring::ModelKind::BgNbd, "r 0.243  alpha 4.414  a 0.793  b 2.426", "-9582.4", "Fader, Hardie & Lee 2005"),
     (scoring::ModelKind::MbgNbd, "r 0.525  alpha 6.183  a 0.891  b 1.614", "-9582.1", "Batislam et al. 2007"),
+    (
+        scoring::ModelKind::ParetoNbd,
+        "r 0.553  alpha 10.578  s 0.606  beta 11.669",
+        "-9595.0",
+        "Schmittlein, Morrison & Colombo 1987",
+    ),
     (scoring::ModelKind::GammaGamma, "p 6.25  q 3.74  gamma 15.44", "", "Fader & Hardie 2013"),
 ];
 
@@ -105,6 +111,8 @@ pub fn plan(rejects: PathBuf) -> import::Plan {
     import::Plan {
         customer: "2".to_owned(),
         time: "3".to_owned(),
+        quantity: None,
+        skip: Vec::new(),
         amount: "5".to_owned(),
         id: None,
         time_format: None,

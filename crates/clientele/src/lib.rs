@@ -7,7 +7,9 @@
 //! | how services are started | [`serve`] |
 //! | what is measured | [`bench`] |
 //! | what the demo shows | [`demo`] |
-//! | how files are imported | [`import`] |
+//! | how files are imported, written, made up | [`import`], [`export`], [`generate`] |
+//! | how a file is written whole or not at all | [`output`] |
+//! | what the page of charts shows | [`report`] |
 //! | how answers look | [`view`] |
 //! | how the public API is called | [`client`] |
 pub mod bench;
@@ -16,7 +18,11 @@ pub mod client;
 pub mod commands;
 pub mod config;
 pub mod demo;
+pub mod export;
+pub mod generate;
 pub mod import;
+pub mod output;
+pub mod report;
 pub mod serve;
 pub mod view;
 

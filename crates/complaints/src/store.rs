@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use chassis::{
     Error, Result, Tx,
     clock::{at_micros, micros},
-    db::{Columns, bulk, sql},
-    feed::Newest,
+    db::sql,
+    feed::{Kept, Newest},
 };
 use jiff::{SignedDuration, Timestamp};
 use proto::{
@@ -18,7 +18,7 @@ use proto::{
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, Value,
+    QuerySelect,
 };
 use uuid::Uuid;
 
@@ -343,32 +343,13 @@ pub(crate) async fn snapshot(
         .collect())
 }
 
-/// Writes what is newer than what is kept, and what a snapshot says whatever is kept, locking the customers' rows in the order of their ids;
-/// the customers whose row changed.
+const TIERS: Kept<3> =
+    Kept { table: "customer", key: "customer_id", revision: "revision", columns: &["tier", "revision"] };
+
+/// Keeps what scoring announced of tiers, and locks those customers' rows; the customers whose row changed.
 pub(crate) async fn put_tiers(tx: &Tx<'_>, news: &BTreeMap<Uuid, Newest<'_, Tier>>) -> Result<Vec<Uuid>> {
-    let rows: Vec<_> = news.iter().collect();
-    let mut written = Vec::new();
-    // In runs, not in two passes: the order of locking stays. Only the one batch in which a snapshot ends has both kinds.
-    for run in rows.chunk_by(|(_, one), (_, next)| one.authoritative == next.authoritative) {
-        let wins = match run.first() {
-            Some((_, newest)) if newest.authoritative => {
-                "customer.revision <> excluded.revision OR customer.tier <> excluded.tier"
-            }
-            _ => "customer.revision < excluded.revision",
-        };
-        let head = "INSERT INTO customer (customer_id, tier, revision) VALUES ";
-        let tail = format!(
-            " ON CONFLICT (customer_id) DO UPDATE SET tier = excluded.tier, revision = excluded.revision WHERE {wins} \
-             RETURNING customer_id"
-        );
-        let rows = run.iter().map(|(id, newest)| -> [Value; 3] {
-            [(**id).into(), i32::from(newest.item).into(), newest.revision.into()]
-        });
-        for row in bulk::query(&**tx, head, rows, &tail).await? {
-            written.push(Columns::of(&row).take()?);
-        }
-    }
-    Ok(written)
+    let row = |id: Uuid, news: &Newest<'_, Tier>| [id.into(), i32::from(news.item).into(), news.revision.into()];
+    Ok(TIERS.put(tx, news, row).await?.into_iter().collect())
 }
 
 /// Locks the open complaints of customers whose rows are locked.

@@ -34,6 +34,8 @@ pub(crate) const TOPIC: &str = "customers";
 const MAX_BATCH: usize = 1_000;
 /// Rows of a page where the caller does not say.
 const DEFAULT_PAGE: i32 = 50;
+/// Where a request names who introduced a customer.
+const INTRODUCED_BY: &str = "customer.introduced_by";
 /// Values in one filter: every enum that is filtered by has fewer.
 const MAX_FILTER_VALUES: usize = 16;
 
@@ -77,6 +79,7 @@ impl Profiles for Api {
                     store::lock_identities(tx).await?;
                     let known = store::find_owners(&**tx, identities).await?;
                     let plan = ensure::plan(items, known, ids, tx.clock().now())?;
+                    refuse_unknown_introducers(tx, &plan.new, |id| ensure::introducer_path(items, id)).await?;
                     insert(tx, &plan.new).await?;
                     Ok::<_, chassis::Error>(plan.replies)
                 })
@@ -109,6 +112,8 @@ impl Profiles for Api {
                         refuse_taken(tx, &identities).await?;
                     }
                     let customer = Customer::new(ids.next(), details.clone(), tx.clock().now());
+                    refuse_unknown_introducers(tx, std::slice::from_ref(&customer), |_| INTRODUCED_BY.to_owned())
+                        .await?;
                     insert(tx, std::slice::from_ref(&customer)).await?;
                     let reply = pb::CreateCustomerResponse { customer: Some(customer.to_proto()) };
                     idempotency::record(tx, key, reply).await
@@ -226,8 +231,12 @@ impl Profiles for Api {
                         return Ok(reply);
                     }
                     let before = store::get_for_update(tx, id).await?;
-                    let held = before.details.identities();
+                    let (held, introducer) = (before.details.identities(), before.details.introduced_by());
                     let customer = before.update(etag, patch, tx.clock().now())?;
+                    if customer.details.introduced_by() != introducer {
+                        let customer = std::slice::from_ref(&customer);
+                        refuse_unknown_introducers(tx, customer, |_| INTRODUCED_BY.to_owned()).await?;
+                    }
                     if patch.sets_identities() {
                         replace_identities(tx, &customer, held).await?;
                     }
@@ -279,6 +288,29 @@ async fn insert(tx: &Tx<'_>, customers: &[Customer]) -> Result<()> {
         tx.publish(TOPIC, customer.id, &customer.to_proto());
     }
     Ok(())
+}
+
+/// Who introduced somebody is a customer, and another one. `path` tells where the request names an introducer.
+async fn refuse_unknown_introducers(
+    tx: &Tx<'_>,
+    customers: &[Customer],
+    path: impl Fn(Uuid) -> String + Send,
+) -> Result<()> {
+    let introduced = || customers.iter().filter_map(|customer| Some((customer.id, customer.details.introduced_by()?)));
+    if let Some((_, introducer)) = introduced().find(|(id, introducer)| id == introducer) {
+        return Err(chassis::Error::invalid(
+            path(introducer),
+            "is the customer themselves; another customer is allowed",
+        ));
+    }
+    let mut wanted: Vec<Uuid> = introduced().map(|(_, introducer)| introducer).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let there = store::find_ids(tx, &wanted).await?;
+    match wanted.into_iter().find(|id| !there.contains(id)) {
+        Some(missing) => Err(chassis::Error::invalid(path(missing), "is not the id of a customer")),
+        None => Ok(()),
+    }
 }
 
 async fn refuse_taken(tx: &Tx<'_>, identities: &[Identity]) -> Result<()> {

@@ -50,6 +50,12 @@ pub(crate) fn identities(items: &[Item]) -> Vec<Identity> {
     items.iter().flat_map(|item| item.details.identities()).collect()
 }
 
+/// Where the items name an introducer first.
+pub(crate) fn introducer_path(items: &[Item], introducer: Uuid) -> String {
+    let index = items.iter().position(|item| item.details.introduced_by() == Some(introducer)).unwrap_or_default();
+    format!("items[{index}].customer.introduced_by")
+}
+
 /// Goes through the items in order; what an item creates, the later ones find.
 ///
 /// # Errors

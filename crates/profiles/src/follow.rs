@@ -6,8 +6,6 @@
 //! News of a customer who is not here is dropped. It can only be about an id that was never given out: ids are made here and leave this service after
 //! their commit, so whoever speaks of one speaks later. (A database restored from a copy has lost customers for good; asked again, their
 //! identities get new ids.)
-use std::collections::BTreeSet;
-
 use chassis::{
     Context, Db, Result, Tx,
     db::BoxFuture,
@@ -16,7 +14,7 @@ use chassis::{
 use proto::{complaints::v1::ComplaintChange, scoring::v1::ScoreChange};
 use uuid::Uuid;
 
-use crate::store::{self, Complaint};
+use crate::store::{self, COMPLAINTS};
 
 /// Starts following both peers, until the service drains.
 ///
@@ -34,7 +32,7 @@ pub(crate) fn apply_standings<'c>(tx: &'c Tx<'_>, changes: &'c [Change<ScoreChan
             let standing = change.standing.as_ref()?;
             Some((standing.customer_id.as_str(), standing.revision, standing))
         });
-        store::lock(tx, news.keys().copied()).await?;
+        store::lock(tx, &news.keys().copied().collect()).await?;
         let (authoritative, newer_only): (Vec<_>, Vec<_>) = news.into_iter().partition(|(_, news)| news.authoritative);
         for (news, replaces) in [(authoritative, true), (newer_only, false)] {
             store::put_standings(tx, news.iter().map(|(id, news)| (*id, news.item)), replaces).await?;
@@ -52,23 +50,19 @@ pub(crate) fn apply_complaints<'c>(
     changes: &'c [Change<ComplaintChange>],
 ) -> BoxFuture<'c, Result<()>> {
     Box::pin(async move {
-        let news = feed::newest(changes, |change| {
+        let mut news = feed::newest(changes, |change| {
             let complaint = change.complaint.as_ref()?;
             let customer_id = peer_id("complaints", &complaint.customer_id)?;
             Some((complaint.complaint_id.as_str(), complaint.revision, (customer_id, complaint.state().is_open())))
         });
         // The lock first: who counts under it counts what all others have written.
-        let ids: BTreeSet<Uuid> = news.values().map(|news| news.item.0).collect();
-        let here = store::lock(tx, ids.into_iter()).await?;
-        let (mut authoritative, mut newer_only) = (Vec::new(), Vec::new());
-        for (id, Newest { item: (customer_id, open), revision, authoritative: replaces, .. }) in news {
-            if here.contains(&customer_id) {
-                let into = if replaces { &mut authoritative } else { &mut newer_only };
-                into.push(Complaint { id, customer_id, revision, open });
-            }
-        }
-        store::upsert_complaints(tx, &authoritative, true).await?;
-        store::upsert_complaints(tx, &newer_only, false).await?;
+        let here = store::lock(tx, &news.values().map(|news| news.item.0).collect()).await?;
+        news.retain(|_, news| here.contains(&news.item.0));
+        let row = |id: Uuid, news: &Newest<'_, (Uuid, bool)>| {
+            let (customer_id, open) = news.item;
+            [id.into(), customer_id.into(), news.revision.into(), open.into()]
+        };
+        COMPLAINTS.put(tx, &news, row).await?;
         store::count_open_complaints(tx, &here).await
     })
 }
@@ -77,14 +71,12 @@ pub(crate) fn apply_complaints<'c>(
 pub(crate) fn drop_lost_complaints<'c>(tx: &'c Tx<'_>, turn: Turn) -> BoxFuture<'c, Result<()>> {
     Box::pin(async move {
         match turn {
-            Turn::Begins => store::doubt_complaints(tx).await,
+            Turn::Begins => COMPLAINTS.doubt(tx).await,
             Turn::Complete => {
-                while let Some(ids) = store::find_doubted(tx).await? {
-                    let here = store::lock(tx, ids.iter().copied()).await?;
-                    store::delete_doubted(tx, &ids).await?;
-                    store::count_open_complaints(tx, &here).await?;
-                }
-                Ok(())
+                // All at once, and in a transaction of its own: locked bit by bit they would not be locked in order.
+                let lost = COMPLAINTS.drop_doubted(tx).await?;
+                let here = store::lock(tx, &lost).await?;
+                store::count_open_complaints(tx, &here).await
             }
         }
     })
@@ -97,4 +89,89 @@ fn peer_id(peer: &'static str, text: &str) -> Option<Uuid> {
         tracing::error!(peer, "a change without a valid id was skipped");
     }
     id
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::{
+        Clock, Error, Ids,
+        db::sql,
+        testing::{Backend, TempDb, eventually, noon, postgres_or_say_so},
+    };
+    use sea_orm::ConnectionTrait;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        customer::{Customer, Details},
+        migrations::Migrator,
+    };
+
+    /// So many that they are locked in several statements.
+    const LOST: usize = 4_000;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_customers_of_lost_complaints_are_locked_in_the_order_of_their_ids() {
+        // SQLite has one writer and no locks of rows.
+        if !postgres_or_say_so() {
+            return;
+        }
+        let (temp, clock) = (TempDb::new(Backend::Postgres).await, Clock::mock(noon()));
+        let (db, ids) = (Db::connect::<Migrator>(temp.url(), &clock).await.unwrap(), Ids::new(clock));
+        let new = || Customer::new(ids.next(), Details::kept(Default::default()), noon());
+        let customers: Vec<Customer> = std::iter::repeat_with(new).take(LOST).collect();
+        let first = customers.iter().map(|customer| customer.id).min().unwrap();
+        let made = db.run_tx::<_, Error, _>("test", |tx| {
+            let customers = &customers;
+            Box::pin(async move {
+                for some in customers.chunks(1_000) {
+                    store::insert(tx, some).await?;
+                }
+                let text = "INSERT INTO complaint (complaint_id, customer_id, revision, open) \
+                            SELECT customer_id, customer_id, -1, TRUE FROM customer";
+                Ok(tx.execute_unprepared(text).await?)
+            })
+        });
+        made.await.unwrap();
+
+        // Somebody holds the first of them …
+        let (holds, held) = oneshot::channel();
+        let (release, released) = oneshot::channel::<()>();
+        let channels = std::sync::Mutex::new(Some((holds, released)));
+        let holder = tokio::spawn({
+            let db = db.clone();
+            async move {
+                let hold = db.run_tx::<_, Error, _>("hold", |tx| {
+                    let channels = channels.lock().unwrap().take();
+                    Box::pin(async move {
+                        store::lock(tx, &[first].into()).await?;
+                        let (holds, released) = channels.unwrap();
+                        holds.send(()).unwrap();
+                        released.await.unwrap();
+                        Ok(())
+                    })
+                });
+                hold.await.unwrap();
+            }
+        });
+        held.await.unwrap();
+        let dropping = tokio::spawn({
+            let db = db.clone();
+            async move { db.run_tx("drop", |tx| drop_lost_complaints(tx, Turn::Complete)).await.unwrap() }
+        });
+        let number = async |text: &'static str| {
+            let counted = db.run_tx::<_, Error, _>("count", |tx| {
+                Box::pin(async move { Ok(tx.query_all_raw(sql(&**tx, text, [])).await?.len()) })
+            });
+            counted.await.unwrap()
+        };
+        let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually("it waits for the first", || async { number(waits).await == 1 }).await;
+        // … and so all others are still free.
+        assert_eq!(number("SELECT 1 FROM customer FOR UPDATE SKIP LOCKED").await, LOST - 1);
+        release.send(()).unwrap();
+        holder.await.unwrap();
+        dropping.await.unwrap();
+        assert_eq!(number("SELECT 1 FROM complaint").await, 0);
+    }
 }

@@ -12,6 +12,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = chassis::db::migrations();
         all.push(Box::new(Customers));
+        all.push(Box::new(NoEdit));
         all
     }
 }
@@ -38,6 +39,7 @@ impl MigrationTrait for Customers {
                     .table("customer")
                     .col(uuid("customer_id").primary_key())
                     .col(big_integer("revision"))
+                    .col(big_integer("edit"))
                     .col(integer("kind"))
                     .col(name_key)
                     .col(binary("details"))
@@ -86,10 +88,90 @@ impl MigrationTrait for Customers {
     }
 }
 
+/// The revision counts the changes of callers alone: a count of its own tells the same.
+struct NoEdit;
+
+impl MigrationName for NoEdit {
+    fn name(&self) -> &str {
+        "m0002_no_edit"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for NoEdit {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // For a while the first step made none.
+        if !manager.has_column("customer", "edit").await? {
+            return Ok(());
+        }
+        manager.alter_table(Table::alter().table("customer").drop_column("edit").to_owned()).await
+    }
+}
+
 fn index(table: &'static str, columns: &[&'static str]) -> IndexCreateStatement {
     let mut index = Index::create().name(format!("{table}_{}", columns.join("_"))).table(table).to_owned();
     for column in columns {
         index.col(*column);
     }
     index
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::{
+        Clock, Db, Ids,
+        testing::{Backend, TempDb, noon},
+    };
+    use sea_orm::ConnectionTrait;
+
+    use super::*;
+    use crate::{
+        customer::{Customer, Details},
+        store,
+    };
+
+    chassis::db_tests!(a_database_of_the_first_step_takes_new_customers, a_database_that_never_had_the_count_does_too);
+
+    /// The service as it was after its first step.
+    struct First;
+
+    #[async_trait::async_trait]
+    impl MigratorTrait for First {
+        fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+            let mut all = chassis::db::migrations();
+            all.push(Box::new(Customers));
+            all
+        }
+    }
+
+    async fn counts_edits(db: &Db) -> bool {
+        SchemaManager::new(db.read()).has_column("customer", "edit").await.unwrap()
+    }
+
+    /// Goes on from there, and writes a customer.
+    async fn goes_on(temp: &TempDb, clock: &Clock) {
+        let db = Db::connect::<Migrator>(temp.url(), clock).await.unwrap();
+        assert!(!counts_edits(&db).await);
+        let customer = Customer::new(Ids::new(clock.clone()).next(), Details::kept(Default::default()), noon());
+        db.run_tx("test", |tx| Box::pin(store::insert(tx, std::slice::from_ref(&customer)))).await.unwrap();
+    }
+
+    async fn a_database_of_the_first_step_takes_new_customers(backend: Backend) {
+        let (temp, clock) = (TempDb::new(backend).await, Clock::mock(noon()));
+        let db = Db::connect::<First>(temp.url(), &clock).await.unwrap();
+        assert!(counts_edits(&db).await);
+        drop(db);
+        goes_on(&temp, &clock).await;
+    }
+
+    async fn a_database_that_never_had_the_count_does_too(backend: Backend) {
+        let (temp, clock) = (TempDb::new(backend).await, Clock::mock(noon()));
+        let db = Db::connect::<First>(temp.url(), &clock).await.unwrap();
+        let dropped = db.run_tx::<_, chassis::Error, _>("test", |tx| {
+            Box::pin(async move { Ok(tx.execute_unprepared("ALTER TABLE customer DROP COLUMN edit").await?) })
+        });
+        dropped.await.unwrap();
+        drop(db);
+        goes_on(&temp, &clock).await;
+    }
 }

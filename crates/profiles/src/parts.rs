@@ -68,8 +68,12 @@ async fn in_time<T>(
 
 async fn score(peers: &Peers, customer_id: Uuid, patience: Duration) -> Result<Option<Score>, Status> {
     let mut client = ScoringClient::new(peers.channel("scoring").map_err(Status::from)?);
-    let mut request =
-        Request::new(GetScoreRequest { customer_id: customer_id.to_string(), as_of: None, with_evidence: true });
+    let mut request = Request::new(GetScoreRequest {
+        customer_id: customer_id.to_string(),
+        as_of: None,
+        with_evidence: true,
+        with_assessment: true,
+    });
     request.set_timeout(patience);
     match client.get_score(request).await {
         Ok(reply) => Ok(reply.into_inner().score),

@@ -2,19 +2,20 @@
 //!
 //! `customer.details` is the encoded record as callers set it: with `name_key`, `identity.id` and the chassis's kept replies and changes, the only
 //! place of personal data.
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chassis::{
     Error, Result, Tx,
     clock::at_micros,
     db::{Columns, bulk, sql},
+    feed::Kept,
 };
 use prost::Message;
 use proto::{profiles::v1 as pb, scoring::v1::Standing};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, TryGetable, Value,
+    QueryTrait, Value,
     sea_query::{Expr, ExprTrait},
 };
 use serde::{Deserialize, Serialize};
@@ -74,8 +75,6 @@ pub(crate) mod identity {
 
 /// Pairs in one statement, at two parameters each: far below SQLite's 32,766.
 const PAIRS_PER_STATEMENT: usize = 5_000;
-/// Customers whose lost complaints are dropped at a time: as many as a batch of changes brings.
-const DOUBTED: i64 = 512;
 /// Any number, the same for all replicas of this service.
 const IDENTITY_LOCK: i64 = 0x69_6465_6e74;
 
@@ -238,12 +237,19 @@ pub(crate) async fn move_identities(
     insert_identities(tx, added.into_iter().map(|identity| (identity, customer_id)).collect()).await
 }
 
-/// Keeps other transactions from changing these customers until this one ends; in the order of ids, so that two never wait for each other. Those
-/// that are here. On SQLite the writer is alone and nothing is locked.
-pub(crate) async fn lock(tx: &Tx<'_>, ids: impl ExactSizeIterator<Item = Uuid>) -> Result<HashSet<Uuid>> {
+/// Those of the ids that are customers' here.
+pub(crate) async fn find_ids(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+    let head = "SELECT customer_id FROM customer WHERE customer_id IN (VALUES ";
+    let rows = bulk::query(&**tx, head, ids.iter().map(|id| [(*id).into()]), ")").await?;
+    rows.iter().map(|row| Columns::of(row).take()).collect()
+}
+
+/// Keeps other transactions from changing these customers until this one ends; in the order of ids, so that two that each do this once never wait for
+/// each other. Those that are here. On SQLite the writer is alone and nothing is locked.
+pub(crate) async fn lock(tx: &Tx<'_>, ids: &BTreeSet<Uuid>) -> Result<HashSet<Uuid>> {
     let tail = format!(") ORDER BY customer_id{}", tx.for_update());
     let head = "SELECT customer_id FROM customer WHERE customer_id IN (VALUES ";
-    let rows = bulk::query(&**tx, head, ids.map(|id| [id.into()]), &tail).await?;
+    let rows = bulk::query(&**tx, head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
     rows.iter().map(|row| Columns::of(row).take()).collect()
 }
 
@@ -273,51 +279,13 @@ pub(crate) async fn put_standings<'a>(
     Ok(())
 }
 
-/// What is kept of a complaint.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Complaint {
-    pub(crate) id: Uuid,
-    pub(crate) customer_id: Uuid,
-    pub(crate) revision: i64,
-    pub(crate) open: bool,
-}
-
-/// Keeps complaints; unless they are `authoritative`, only those that are newer than what is kept. No id may come twice in one call.
-pub(crate) async fn upsert_complaints(tx: &Tx<'_>, complaints: &[Complaint], authoritative: bool) -> Result<()> {
-    let newer = if authoritative { "" } else { " WHERE complaint.revision < excluded.revision" };
-    let tail = format!(
-        " ON CONFLICT (complaint_id) DO UPDATE SET customer_id = excluded.customer_id, revision = excluded.revision, \
-         open = excluded.open{newer}"
-    );
-    let rows = complaints.iter().map(|complaint| -> [Value; 4] {
-        [complaint.id.into(), complaint.customer_id.into(), complaint.revision.into(), complaint.open.into()]
-    });
-    let head = "INSERT INTO complaint (complaint_id, customer_id, revision, open) VALUES ";
-    bulk::execute(&**tx, head, rows, &tail).await?;
-    Ok(())
-}
-
-/// Marks all complaints as not named by a snapshot yet: their revision turns negative, and positive again by whatever comes of them.
-pub(crate) async fn doubt_complaints(tx: &Tx<'_>) -> Result<()> {
-    tx.execute_unprepared("UPDATE complaint SET revision = -revision WHERE revision > 0").await?;
-    Ok(())
-}
-
-/// Customers of complaints that are still marked, some hundreds at a time; `None` where there are no more.
-pub(crate) async fn find_doubted(tx: &Tx<'_>) -> Result<Option<HashSet<Uuid>>> {
-    let text = "SELECT DISTINCT customer_id FROM complaint WHERE revision < 0 LIMIT $1";
-    let rows = tx.query_all_raw(sql(&**tx, text, [DOUBTED.into()])).await?;
-    let ids = rows.iter().map(|row| Uuid::try_get(row, "", "customer_id").map_err(sea_orm::DbErr::from));
-    let ids = ids.collect::<std::result::Result<HashSet<_>, _>>()?;
-    Ok((!ids.is_empty()).then_some(ids))
-}
-
-/// Deletes the marked complaints of these customers.
-pub(crate) async fn delete_doubted(tx: &Tx<'_>, customers: &HashSet<Uuid>) -> Result<()> {
-    let head = "DELETE FROM complaint WHERE revision < 0 AND customer_id IN (VALUES ";
-    bulk::execute(&**tx, head, customers.iter().map(|id| [(*id).into()]), ")").await?;
-    Ok(())
-}
+/// What is kept of complaints.
+pub(crate) const COMPLAINTS: Kept<4> = Kept {
+    table: "complaint",
+    key: "complaint_id",
+    revision: "revision",
+    columns: &["customer_id", "revision", "open"],
+};
 
 /// Counts the open complaints of these locked customers and puts the numbers onto their records.
 pub(crate) async fn count_open_complaints(tx: &Tx<'_>, customers: &HashSet<Uuid>) -> Result<()> {

@@ -1,103 +1,20 @@
 //! Fitting the models to what is in the ledger.
 use chassis::{Error, Result};
-use jiff::Timestamp;
 use proto::{common::v1::ErrorReason, scoring::v1 as pb};
 use uuid::Uuid;
-use value::{BgNbd, Fit, GammaGamma, MbgNbd, Model, Parameters, Spend, Summary};
+use value::{BgNbd, Fit, GammaGamma, MbgNbd, Model, ParetoNbd, Spend, Summary};
 
 use crate::{
-    calendar,
+    estimate,
+    fitted::{Fitted, kind, name},
     operation::{Job, Outcome},
     score::{self, Day},
     store,
+    store::in_force::Chosen,
 };
 
 /// Customers read at a time.
 const PAGE: u64 = 5_000;
-
-/// A fitted model as it is kept.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fitted {
-    /// Its id; grows with time.
-    pub id: Uuid,
-    /// Which model.
-    pub kind: pb::ModelKind,
-    /// In the paper's order.
-    pub parameters: Vec<f64>,
-    /// Log-likelihood at the optimum.
-    pub log_likelihood: f64,
-    /// Customers it was fitted on.
-    pub customers: i64,
-    /// The last day counted.
-    pub as_of: Day,
-    /// When it was fitted.
-    pub fit_time: Timestamp,
-    /// Gamma-Gamma alone: correlation of frequency and spend.
-    pub correlation: Option<f64>,
-}
-
-impl Fitted {
-    /// The model of buying that it is.
-    ///
-    /// # Errors
-    /// `Internal` where it is none.
-    pub fn buying(&self) -> Result<Model> {
-        match self.kind {
-            pb::ModelKind::BgNbd => Ok(BgNbd::new(self.four()?).map_err(broken)?.into()),
-            _ => Ok(self.mbg_nbd()?.into()),
-        }
-    }
-
-    /// The MBG/NBD that it is.
-    ///
-    /// # Errors
-    /// `Internal` where it is none.
-    pub fn mbg_nbd(&self) -> Result<MbgNbd> {
-        MbgNbd::new(self.four()?).map_err(broken)
-    }
-
-    /// The Gamma-Gamma that it is.
-    ///
-    /// # Errors
-    /// `Internal` where it is none.
-    pub fn spend(&self) -> Result<GammaGamma> {
-        match self.parameters[..] {
-            [p, q, gamma] => GammaGamma::new(p, q, gamma).map_err(broken),
-            _ => Err(Error::Internal(format!("model {} has no three parameters", self.id))),
-        }
-    }
-
-    fn four(&self) -> Result<Parameters> {
-        match self.parameters[..] {
-            [r, alpha, a, b] => Ok(Parameters { r, alpha, a, b }),
-            _ => Err(Error::Internal(format!("model {} has no four parameters", self.id))),
-        }
-    }
-
-    /// As protobuf has it.
-    pub fn to_proto(&self, in_force: bool) -> pb::FittedModel {
-        let names: &[&str] =
-            if self.kind == pb::ModelKind::GammaGamma { &["p", "q", "gamma"] } else { &["r", "alpha", "a", "b"] };
-        let parameters = names.iter().zip(&self.parameters);
-        pb::FittedModel {
-            model_id: self.id.to_string(),
-            kind: self.kind.into(),
-            parameters: parameters
-                .map(|(name, value)| pb::ModelParameter { name: (*name).to_owned(), value: *value })
-                .collect(),
-            log_likelihood: self.log_likelihood,
-            customers: self.customers,
-            as_of: Some(calendar::to_proto(self.as_of)),
-            fit_time: Some(chassis::clock::to_proto(self.fit_time)),
-            in_force,
-            frequency_spend_correlation: self.correlation.unwrap_or(0.0),
-        }
-    }
-}
-
-fn broken(error: value::Error) -> Error {
-    Error::Internal(format!("a kept model cannot be read: {error}"))
-}
 
 /// What the models are fitted to: some 60 bytes a customer.
 #[derive(Debug, Default)]
@@ -107,19 +24,21 @@ struct Data {
 }
 
 /// What a fit gave.
+#[derive(Debug)]
 struct Fits {
-    bg: Result<Fit<BgNbd>, value::Error>,
-    mbg: Fit<MbgNbd>,
-    /// The better one of the two.
-    buying: Fit<Model>,
-    spend: Fit<GammaGamma>,
+    /// In the order of the contract.
+    buying: Vec<Fit<Model>>,
+    /// The one to compute with.
+    chosen: Option<Fit<Model>>,
+    spend: Option<Fit<GammaGamma>>,
     correlation: Option<f64>,
+    not_fitted: Vec<(pb::ModelKind, value::Error)>,
 }
 
-/// Fits the models, keeps them, and puts the better ones into force.
+/// Fits the models, keeps them, and puts the chosen ones into force.
 ///
 /// # Errors
-/// `Precondition` with NOT_FITTABLE and the reason in the data; `Database`.
+/// `Precondition` with NOT_FITTABLE and the reasons in the data where nothing can be fitted; `Database`.
 pub async fn run(job: &Job) -> Result<()> {
     let data = read(job).await?;
     let customers = i64::try_from(data.histories.len()).unwrap_or(i64::MAX);
@@ -129,21 +48,23 @@ pub async fn run(job: &Job) -> Result<()> {
         .map_err(|error| Error::Internal(format!("the fit broke off: {error}")))??;
 
     let kept = keep(job, &fits);
-    let id_of = |kind| kept.iter().find(|fitted| fitted.kind == kind).map(|fitted| fitted.id);
-    let buying =
-        id_of(if matches!(fits.buying.model, Model::BgNbd(_)) { pb::ModelKind::BgNbd } else { pb::ModelKind::MbgNbd });
-    let (one_timers, spend) = (id_of(pb::ModelKind::MbgNbd), id_of(pb::ModelKind::GammaGamma));
-    let (Some(buying), Some(one_timers), Some(spend)) = (buying, one_timers, spend) else {
-        return Err(Error::Internal("a fitted model is not among those kept".to_owned()));
+    let id_of = |wanted| kept.iter().find(|fitted| fitted.kind == wanted).map(|fitted| fitted.id);
+    let chosen = &Chosen {
+        buying: fits.chosen.and_then(|fit| id_of(kind(&fit.model))),
+        one_timers: id_of(pb::ModelKind::MbgNbd),
+        spend: id_of(pb::ModelKind::GammaGamma),
     };
+    let estimate = &estimate::fit(job, models(job, &fits)).await?;
     let trial = job.operation.trial;
+    let in_force = |id: Uuid| !trial && [chosen.buying, chosen.spend].contains(&Some(id));
     let outcome = &Outcome::Fitted(pb::FitResult {
-        models: kept
-            .iter()
-            .map(|fitted| fitted.to_proto(!trial && (fitted.id == buying || fitted.id == spend)))
-            .collect(),
+        models: kept.iter().map(|fitted| fitted.to_proto(in_force(fitted.id))).collect(),
         choice: choice(&fits),
+        tie_rule: tie_rule(),
+        not_fitted: fits.not_fitted.iter().map(|(kind, error)| not_fitted(*kind, error)).collect(),
+        potential: Some(estimate.to_proto()),
     });
+    let potential = job.context.ids.next();
     let kept = &kept;
     job.db
         .run_tx("end_fit", |tx| {
@@ -155,13 +76,27 @@ pub async fn run(job: &Job) -> Result<()> {
                     store::in_force::insert_model(tx, fitted).await?;
                 }
                 if !trial {
-                    store::in_force::set_models(tx, buying, one_timers, spend).await?;
+                    store::in_force::set_models(tx, chosen).await?;
+                    if let Ok(fitted) = &estimate.fitted {
+                        let customers = i64::try_from(estimate.buyers).unwrap_or(i64::MAX);
+                        store::potential::insert(tx, potential, job.operation.as_of, customers, fitted).await?;
+                    }
                 }
                 store::operation::end(tx, job.operation.id, job.context.replica, outcome).await?;
                 Ok(())
             })
         })
         .await
+}
+
+/// What this fit would compute with; absent where it found no model of buying or none of spending.
+fn models(job: &Job, fits: &Fits) -> Option<score::Models> {
+    let one_timers = fits.buying.iter().find_map(|fit| match fit.model {
+        Model::MbgNbd(model) => Some(model),
+        _ => None,
+    });
+    let (buying, spend) = (fits.chosen.as_ref()?.model, fits.spend.as_ref()?.model);
+    Some(score::Models::new(Uuid::nil(), buying, one_timers, Some(spend), job.scorer.future))
 }
 
 /// Reads everybody who bought, page by page.
@@ -225,68 +160,90 @@ impl Pages {
         let mut summaries = store::purchase::summaries_between(job.db.read(), first, last, self.as_of).await?;
         // Who had only given things back by then had not bought.
         summaries.retain(|(_, summary)| summary.occasions > 0);
+        store::service_cost::add_between(job.db.read(), first, last, self.as_of, &mut summaries).await?;
         Ok(Some(summaries))
     }
 }
 
 fn fit(data: Data) -> Result<Fits> {
-    // Not to be done without, even where BG/NBD is the better one: only it can tell which one-time buyers have left.
-    let mbg = MbgNbd::fit(data.histories.iter().copied()).map_err(not_fittable("MBG/NBD"))?;
-    let bg = BgNbd::fit(data.histories.iter().copied());
-    let buying = match &bg {
-        Ok(bg) => value::choose([bg.map(Model::from), mbg.map(Model::from)])
-            .map_err(not_fittable("the better model of buying"))?,
-        Err(_) => mbg.map(Model::from),
-    };
-    let spend = GammaGamma::fit(data.spends.iter().copied()).map_err(not_fittable("Gamma-Gamma"))?;
-    let correlation = value::correlation(data.spends);
-    Ok(Fits { bg, mbg, buying, spend, correlation })
-}
-
-fn not_fittable(model: &'static str) -> impl FnOnce(value::Error) -> Error {
-    move |error| {
-        let message = format!("{model} cannot be fitted: {error}");
-        Error::Precondition { reason: ErrorReason::NotFittable, message }
+    let histories = || data.histories.iter().copied();
+    let fits = [
+        (pb::ModelKind::BgNbd, BgNbd::fit(histories()).map(|fit| fit.map(Model::from))),
+        (pb::ModelKind::MbgNbd, MbgNbd::fit(histories()).map(|fit| fit.map(Model::from))),
+        (pb::ModelKind::ParetoNbd, ParetoNbd::fit(histories()).map(|fit| fit.map(Model::from))),
+    ];
+    let (mut buying, mut not_fitted) = (Vec::new(), Vec::new());
+    for (kind, fit) in fits {
+        match fit {
+            Ok(fit) => buying.push(fit),
+            Err(error) => not_fitted.push((kind, error)),
+        }
     }
+    let spend = GammaGamma::fit(data.spends.iter().copied())
+        .map_err(|error| not_fitted.push((pb::ModelKind::GammaGamma, error)))
+        .ok();
+    if buying.is_empty() && spend.is_none() {
+        return Err(not_fittable(&not_fitted));
+    }
+    // All are fitted to the same customers, so only none at all cannot be chosen from.
+    let chosen = value::choose(buying.iter().copied()).ok();
+    Ok(Fits { buying, chosen, spend, correlation: value::correlation(data.spends), not_fitted })
 }
 
-/// The fitted models in the order BG/NBD, MBG/NBD, Gamma-Gamma.
+/// The refusal where nothing can be fitted, models with one reason together.
+pub fn not_fittable(not_fitted: &[(pb::ModelKind, value::Error)]) -> Error {
+    let mut reasons: Vec<(String, &value::Error)> = Vec::new();
+    for (kind, error) in not_fitted {
+        match reasons.iter_mut().find(|(_, reason)| *reason == error) {
+            Some((names, _)) => *names = format!("{names}, {}", name(*kind)),
+            None => reasons.push((name(*kind).to_owned(), error)),
+        }
+    }
+    let reasons: Vec<String> = reasons.into_iter().map(|(names, reason)| format!("{names}: {reason}")).collect();
+    let message = format!("nothing can be fitted: {}", reasons.join("; "));
+    Error::Precondition { reason: ErrorReason::NotFittable, message }
+}
+
+/// A model that the data do not carry, as protobuf has it.
+pub fn not_fitted(kind: pb::ModelKind, error: &value::Error) -> pb::NotFitted {
+    pb::NotFitted { kind: kind.into(), reason: error.to_string() }
+}
+
+/// The fitted models in the order of the contract.
 fn keep(job: &Job, fits: &Fits) -> Vec<Fitted> {
-    let keep = |kind, parameters, log_likelihood, customers, correlation| Fitted {
-        id: job.context.ids.next(),
-        kind,
-        parameters,
-        log_likelihood,
-        customers: i64::try_from(customers).unwrap_or(i64::MAX),
-        as_of: job.operation.as_of,
-        fit_time: job.context.clock.now(),
-        correlation,
-    };
-    let four = |p: Parameters| vec![p.r, p.alpha, p.a, p.b];
-    let mut kept = Vec::new();
-    if let Ok(bg) = &fits.bg {
-        let parameters = four(bg.model.parameters());
-        kept.push(keep(pb::ModelKind::BgNbd, parameters, bg.log_likelihood, bg.customers, None));
-    }
-    let (mbg, spend) = (&fits.mbg, &fits.spend);
-    let parameters = four(mbg.model.parameters());
-    kept.push(keep(pb::ModelKind::MbgNbd, parameters, mbg.log_likelihood, mbg.customers, None));
-    let parameters = vec![spend.model.p(), spend.model.q(), spend.model.gamma()];
-    kept.push(keep(pb::ModelKind::GammaGamma, parameters, spend.log_likelihood, spend.customers, fits.correlation));
-    kept
+    let (as_of, now) = (job.operation.as_of, job.context.clock.now());
+    let next = || job.context.ids.next();
+    let buying = fits.buying.iter().map(|fit| Fitted::new(next(), kind(&fit.model), fit, as_of, now));
+    let spend = fits.spend.iter().map(|fit| Fitted {
+        correlation: fits.correlation,
+        ..Fitted::new(next(), pb::ModelKind::GammaGamma, fit, as_of, now)
+    });
+    buying.chain(spend).collect()
 }
 
-/// Which model of buying was chosen, and by which rule.
+/// Which model of buying was chosen, and why.
 fn choice(fits: &Fits) -> String {
-    let chosen = fits.buying.model.name();
-    match &fits.bg {
-        Err(error) => format!("{chosen}: BG/NBD cannot be fitted ({error})"),
-        Ok(bg) => format!(
-            "{chosen}: log-likelihood {:.1} of BG/NBD against {:.1} of MBG/NBD, and BG/NBD is taken only when it is \
-             ahead by {} or more",
-            bg.log_likelihood,
-            fits.mbg.log_likelihood,
-            value::TIE
-        ),
+    let Some(chosen) = &fits.chosen else {
+        return "None: no model of buying can be fitted. The one in force before, if any, stays.".to_owned();
+    };
+    let others: Vec<String> = fits
+        .buying
+        .iter()
+        .filter(|fit| fit.model != chosen.model)
+        .map(|fit| format!("{:.1} of {}", fit.log_likelihood, fit.model.name()))
+        .collect();
+    let (name, likelihood) = (chosen.model.name(), chosen.log_likelihood);
+    if others.is_empty() {
+        return format!("{name}, the only one that can be fitted (log-likelihood {likelihood:.1})");
     }
+    let ahead = fits.buying.iter().all(|fit| fit.log_likelihood <= likelihood);
+    let why = if ahead { "the highest" } else { "as good as the highest" };
+    format!("{name}: its log-likelihood of {likelihood:.1} is {why}, against {}", others.join(" and "))
+}
+
+fn tie_rule() -> String {
+    format!(
+        "Of those less than {} units of log-likelihood behind the best, the first of MBG/NBD, Pareto/NBD, BG/NBD is taken.",
+        value::TIE
+    )
 }

@@ -10,11 +10,13 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use crate::{
+    assessment,
     books::Terms,
     calendar::Calendar,
+    potential,
     pyramid::CutOffs,
     score::{self, Books, Day, Facts, Models, Score, Summary, Thresholds},
-    store,
+    segment, store,
 };
 
 /// Models and cut-offs of one moment.
@@ -28,6 +30,10 @@ pub struct InForce {
     pub models: Option<Models>,
     /// Absent before the first ranking.
     pub cut_offs: Option<CutOffs>,
+    /// Of who has not bought; absent where none could be fitted yet.
+    pub potential: Option<Arc<potential::Model>>,
+    /// The segments and clusters, with a version of their own.
+    pub segments: Arc<segment::Set>,
 }
 
 /// What this program was configured with.
@@ -41,6 +47,8 @@ pub struct Rules {
     pub future: value::clv::Terms,
     /// Where one state ends and the next begins.
     pub thresholds: Thresholds,
+    /// Where one finding of an assessment ends and the next begins.
+    pub assessment: assessment::Thresholds,
     /// The business's calendar.
     pub calendar: Calendar,
 }
@@ -72,12 +80,18 @@ impl Scorer {
     /// # Errors
     /// `NotServing` where a replica with another configuration has settled since what the books are kept in; `Database`.
     pub async fn in_force<C: ConnectionTrait>(&self, connection: &C) -> Result<Arc<InForce>> {
-        let version = store::in_force::version(connection).await?;
+        let (version, of_segments) = store::in_force::versions(connection).await?;
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(kept) = kept.filter(|kept| kept.version == version) {
-            return Ok(kept);
-        }
-        let loaded = Arc::new(store::in_force::load(connection, &self.future).await?);
+        let segments = kept.as_ref().map(|kept| &kept.segments);
+        let segments = match segments.filter(|kept| kept.version == of_segments) {
+            Some(segments) => Arc::clone(segments),
+            None => Arc::new(store::segment::load(connection, segments.map(Arc::as_ref)).await?),
+        };
+        let loaded = match kept.filter(|kept| kept.version == version) {
+            Some(kept) if Arc::ptr_eq(&kept.segments, &segments) => return Ok(kept),
+            Some(kept) => Arc::new(InForce { segments, ..InForce::clone(&kept) }),
+            None => Arc::new(InForce { segments, ..store::in_force::load(connection, &self.future).await? }),
+        };
         if loaded.terms.as_ref() != Some(&self.terms) {
             // Before the first purchase they can still be changed, while this replica runs: it must not record by the old ones.
             tracing::error!(kept = ?loaded.terms, here = ?self.terms, "the books are kept in other terms; restart with the same");

@@ -10,10 +10,14 @@ use uuid::Uuid;
 
 use crate::{
     in_force::Scorer,
-    purchase::{Kind, MAX_TOTAL_MINOR, Purchase, Refusal},
-    score::Facts,
-    standing::{self, Customer, TOPIC},
-    store,
+    purchase::{Kind, Purchase},
+    row::{MAX_TOTAL_MINOR, Refusal, Row},
+    score::{Facts, Summary},
+    standing::{self, Customer, Findings},
+    store::{
+        self,
+        rows::{self, ByKey, Stored},
+    },
     summary::{self, Addition},
 };
 
@@ -28,9 +32,9 @@ pub struct Profile {
 
 /// The sound rows of one call, each with its index there, and what profiles said of customers that are not known here.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct Call<R = Purchase> {
     /// The rows in the order of the call.
-    pub rows: Arc<Vec<(usize, Purchase)>>,
+    pub rows: Arc<Vec<(usize, R)>>,
     /// Absent under an id that was not asked for; `None` for one that profiles does not know.
     pub asked: HashMap<Uuid, Option<Profile>>,
     /// The call's trace, to which the changes belong that it causes, whosoever else's rows are written along with it.
@@ -51,7 +55,7 @@ pub enum Recorded {
     Ask(Vec<Uuid>),
 }
 
-/// Records calls one after the other, in one transaction and few statements.
+/// Records calls of purchases one after the other, in one transaction and few statements.
 ///
 /// # Errors
 /// `Database`.
@@ -70,58 +74,107 @@ pub async fn record(tx: &Tx<'_>, scorer: &Scorer, calls: &[Call]) -> Result<Vec<
         admitted.iter().filter_map(|row| Some((row.row.customer, calls.get(row.call)?))).collect();
     let batch = Batch::of(&admitted);
     let touched = write_rows(tx, &batch, &mut customers, &mut results).await?;
+    let cause = |id| causes.get(&id).map(|call| &call.span);
+    restate(tx, scorer, customers, touched, cause).await?;
+    Ok(results)
+}
 
-    let in_force = scorer.in_force(&**tx).await?;
-    let now = tx.clock().now();
+/// Computes the standings of whom rows touched anew, publishes those that changed, and writes them all.
+async fn restate<'a>(
+    tx: &Tx<'_>,
+    scorer: &Scorer,
+    mut customers: HashMap<Uuid, Customer>,
+    touched: BTreeSet<Uuid>,
+    cause: impl Fn(Uuid) -> Option<&'a tracing::Span>,
+) -> Result<()> {
+    let mut findings = Findings::new(tx, scorer, pb::ChangeCause::Purchase, &touched).await?;
     let mut changed = Vec::with_capacity(touched.len());
     for (index, id) in touched.into_iter().enumerate() {
         standing::breathe(index).await;
         let Some(mut customer) = customers.remove(&id) else { continue };
-        if let Some(change) = customer.restate(scorer, &in_force, now, pb::ChangeCause::Purchase) {
-            let publish = || tx.publish(TOPIC, id, &change);
-            match causes.get(&id) {
-                Some(call) => call.span.in_scope(publish),
-                // Whose purchase was given to somebody else.
-                None => publish(),
-            }
-        }
+        let mut judge = || findings.judge(tx, &mut customer);
+        match cause(id) {
+            Some(span) => span.in_scope(judge),
+            // Whose row was given to somebody else.
+            None => judge(),
+        };
         changed.push(customer);
     }
     store::customer::write(tx, changed.iter()).await?;
-    Ok(results)
+    findings.write(tx).await
+}
+
+/// Records one call of rows that tell of no purchase: costs and payments.
+///
+/// # Errors
+/// `Database`.
+pub async fn record_others<R: Stored<N>, const N: usize>(
+    tx: &Tx<'_>,
+    scorer: &Scorer,
+    call: &Call<R>,
+) -> Result<Recorded> {
+    let ids: BTreeSet<Uuid> = call.rows.iter().map(|(_, row)| row.customer()).collect();
+    let mut customers = store::customer::lock(tx, &ids.into_iter().collect::<Vec<_>>()).await?;
+    let mut admitted = Vec::new();
+    let mut results = vec![admit(call, 0, &mut customers, &mut admitted)];
+    let batch = Batch::of(&admitted);
+    let there = rows::lock(tx, &batch.rows).await?;
+    let sorted = Sorted::of(&batch, &there);
+    rows::insert(tx, &sorted.new).await?;
+    rows::replace(tx, &sorted.replaced).await?;
+    count(&batch, &there, &mut results);
+
+    // By customer what the rows change: what is new comes, what was there before goes, for whose row it was, too.
+    let mut changes: BTreeMap<Uuid, i64> = BTreeMap::new();
+    for row in sorted.new.iter().chain(&sorted.replaced) {
+        *changes.entry(row.customer()).or_default() += row.service_cost_minor();
+        if let Some(before) = there.get(&rows::owned(row.key())) {
+            *changes.entry(before.customer()).or_default() -= before.service_cost_minor();
+        }
+    }
+    let others: Vec<Uuid> = changes.keys().copied().filter(|id| !customers.contains_key(id)).collect();
+    customers.extend(store::customer::lock(tx, &others).await?);
+    for (id, change) in &changes {
+        if let Some(customer) = customers.get_mut(id) {
+            customer.summary.service_cost_minor += change;
+        }
+    }
+    restate(tx, scorer, customers, changes.into_keys().collect(), |_| Some(&call.span)).await?;
+    results.pop().ok_or_else(|| chassis::Error::Internal("a batch without a result".to_owned()))
 }
 
 /// A row on its way into the ledger: of which call, and where in it.
-struct Admitted<'a> {
+struct Admitted<'a, R> {
     call: usize,
-    row: &'a Purchase,
+    row: &'a R,
 }
 
 /// Takes the rows of a call whose customers are known and whose totals fit.
-fn admit<'a>(
-    call: &'a Call,
+fn admit<'a, R: Row>(
+    call: &'a Call<R>,
     number: usize,
     customers: &mut HashMap<Uuid, Customer>,
-    admitted: &mut Vec<Admitted<'a>>,
+    admitted: &mut Vec<Admitted<'a, R>>,
 ) -> Recorded {
     let ask: BTreeSet<Uuid> = call
         .rows
         .iter()
-        .map(|(_, row)| row.customer)
+        .map(|(_, row)| row.customer())
         .filter(|id| !customers.contains_key(id) && !call.asked.contains_key(id))
         .collect();
     if !ask.is_empty() {
         return Recorded::Ask(ask.into_iter().collect());
     }
     let mut refusals = Vec::new();
-    // Sums of what this call brings, by customer and kind. A row that is sent again near the limit counts as if it were new, so it may be
+    // Sums of what this call brings, by customer and total. A row that is sent again near the limit counts as if it were new, so it may be
     // refused where it would have changed nothing; no honest customer comes near.
-    let mut brought: HashMap<(Uuid, bool), i64> = HashMap::new();
+    let mut brought: HashMap<(Uuid, u8), i64> = HashMap::new();
     for (index, row) in call.rows.iter() {
-        let customer = match customers.entry(row.customer) {
+        let id = row.customer();
+        let customer = match customers.entry(id) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => match call.asked.get(&row.customer) {
-                Some(Some(profile)) => entry.insert(Customer::new(row.customer, profile.revision, profile.facts)),
+            Entry::Vacant(entry) => match call.asked.get(&id) {
+                Some(Some(profile)) => entry.insert(Customer::new(id, profile.revision, profile.facts)),
                 _ => {
                     let message = "customer_id: is not known to profiles; ensure the customer first";
                     refusals.push(Refusal::new(*index, ErrorReason::CustomerUnknown, message));
@@ -129,15 +182,14 @@ fn admit<'a>(
                 }
             },
         };
-        let is_sale = row.kind == Kind::Sale;
-        let total = if is_sale { customer.summary.sales_minor } else { customer.summary.returns_minor };
-        let sum = brought.entry((row.customer, is_sale)).or_default();
-        if total.saturating_add(*sum).saturating_add(row.amount_minor) > MAX_TOTAL_MINOR {
+        let (which, total, amount_minor) = row.adds(&customer.summary);
+        let sum = brought.entry((id, which)).or_default();
+        if total.saturating_add(*sum).saturating_add(amount_minor) > MAX_TOTAL_MINOR {
             let message = format!("amount.minor_units: the customer's total would exceed {MAX_TOTAL_MINOR}");
             refusals.push(Refusal::new(*index, ErrorReason::AmountTooLarge, message));
             continue;
         }
-        *sum += row.amount_minor;
+        *sum += amount_minor;
         admitted.push(Admitted { call: number, row });
     }
     let rejected = i64::try_from(refusals.len()).unwrap_or(i64::MAX);
@@ -145,53 +197,72 @@ fn admit<'a>(
 }
 
 /// What is to be written of the admitted rows: of each (source, purchase id) the last.
-struct Batch<'a> {
+struct Batch<'a, R> {
     /// Each key's last row, by key: two transactions that insert the same keys do so in the same order and never wait in a circle.
-    rows: Vec<&'a Purchase>,
+    rows: Vec<&'a R>,
     /// Each row that is the first of its key in the batch: its call. What became of it shows against the ledger.
-    firsts: Vec<(usize, &'a Purchase)>,
+    firsts: Vec<(usize, &'a R)>,
     /// The others: their call, and whether they differ from the row before.
     others: Vec<(usize, bool)>,
 }
 
-impl<'a> Batch<'a> {
-    fn of(admitted: &[Admitted<'a>]) -> Self {
-        let mut last: HashMap<(&str, &str), &Purchase> = HashMap::with_capacity(admitted.len());
+impl<'a, R: Row> Batch<'a, R> {
+    fn of(admitted: &[Admitted<'a, R>]) -> Self {
+        let mut last: HashMap<(&str, &str), &R> = HashMap::with_capacity(admitted.len());
         let (mut firsts, mut others) = (Vec::with_capacity(admitted.len()), Vec::new());
         for Admitted { call, row } in admitted {
-            match last.insert((&row.source, &row.purchase_id), row) {
+            match last.insert(row.key(), row) {
                 None => firsts.push((*call, *row)),
                 Some(before) => others.push((*call, before != *row)),
             }
         }
         let mut rows: Vec<_> = last.into_values().collect();
-        rows.sort_unstable_by(|a, b| (&a.source, &a.purchase_id).cmp(&(&b.source, &b.purchase_id)));
+        rows.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
         Self { rows, firsts, others }
+    }
+}
+
+/// The rows of a batch against what is there.
+struct Sorted<'a, R> {
+    new: Vec<&'a R>,
+    /// There, with other content.
+    replaced: Vec<&'a R>,
+}
+
+impl<'a, R: Row> Sorted<'a, R> {
+    fn of(batch: &Batch<'a, R>, there: &ByKey<R>) -> Self {
+        let mut sorted = Self { new: Vec::new(), replaced: Vec::new() };
+        for row in &batch.rows {
+            match there.get(&rows::owned(row.key())) {
+                None => sorted.new.push(row),
+                Some(before) if before != *row => sorted.replaced.push(row),
+                Some(_) => {}
+            }
+        }
+        sorted
     }
 }
 
 /// Writes the rows and brings the summaries up to date; whom they touch, by id.
 async fn write_rows(
     tx: &Tx<'_>,
-    batch: &Batch<'_>,
+    batch: &Batch<'_, Purchase>,
     customers: &mut HashMap<Uuid, Customer>,
     results: &mut [Recorded],
 ) -> Result<BTreeSet<Uuid>> {
     let additions = additions(batch.rows.iter().copied());
     // Before the rows are written: what the ledger says of the time before them.
     let sold = sold_before(tx, &additions, customers).await?;
-    if store::purchase::insert_all_new(tx, &batch.rows).await? {
+    if rows::insert_all_new(tx, &batch.rows).await? {
         count(batch, &HashMap::new(), results);
         apply(&additions, &sold, customers);
         return Ok(additions.into_keys().collect());
     }
 
-    let there = store::purchase::lock(tx, &batch.rows).await?;
-    let find = |row: &Purchase| there.get(&(row.source.clone(), row.purchase_id.clone()));
-    let (known, new): (Vec<&Purchase>, Vec<&Purchase>) = batch.rows.iter().partition(|row| find(row).is_some());
-    let replaced: Vec<&Purchase> = known.into_iter().filter(|row| find(row) != Some(*row)).collect();
-    store::purchase::insert(tx, &new).await?;
-    store::purchase::replace(tx, &replaced).await?;
+    let there = rows::lock(tx, &batch.rows).await?;
+    let Sorted { new, replaced } = Sorted::of(batch, &there);
+    rows::insert(tx, &new).await?;
+    rows::replace(tx, &replaced).await?;
     count(batch, &there, results);
 
     let additions = self::additions(new.into_iter());
@@ -201,7 +272,7 @@ async fn write_rows(
         // A correction may take anything away, the first day or the last: add up anew, for whose row it was, too.
         let corrected: BTreeSet<Uuid> = replaced
             .iter()
-            .flat_map(|row| [Some(row.customer), find(row).map(|before| before.customer)])
+            .flat_map(|row| [Some(row.customer), there.get(&rows::owned(row.key())).map(|before| before.customer)])
             .flatten()
             .collect();
         let others: Vec<Uuid> = corrected.iter().copied().filter(|id| !customers.contains_key(id)).collect();
@@ -210,7 +281,8 @@ async fn write_rows(
         let mut sums = store::purchase::summaries_of(&**tx, &corrected, i64::MAX).await?;
         for id in &corrected {
             if let Some(customer) = customers.get_mut(id) {
-                customer.summary = sums.remove(id).unwrap_or_default();
+                let service_cost_minor = customer.summary.service_cost_minor;
+                customer.summary = Summary { service_cost_minor, ..sums.remove(id).unwrap_or_default() };
             }
         }
         touched.extend(corrected);
@@ -224,7 +296,10 @@ fn additions<'a>(rows: impl Iterator<Item = &'a Purchase>) -> BTreeMap<Uuid, Add
     for row in rows {
         let addition = additions.entry(row.customer).or_default();
         match row.kind {
-            Kind::Sale => addition.sell(row.day, row.amount_minor),
+            Kind::Sale => {
+                addition.sell(row.day, row.amount_minor);
+                addition.discount_minor += row.discount_minor.unwrap_or(0);
+            }
             Kind::Return => addition.returns_minor += row.amount_minor,
         }
     }
@@ -258,7 +333,7 @@ fn apply(additions: &BTreeMap<Uuid, Addition>, sold: &Days, customers: &mut Hash
 }
 
 /// Counts for each call what became of its rows.
-fn count(batch: &Batch<'_>, there: &HashMap<(String, String), Purchase>, results: &mut [Recorded]) {
+fn count<R: Row>(batch: &Batch<'_, R>, there: &ByKey<R>, results: &mut [Recorded]) {
     let mut counts = |call: usize, became: fn(&mut pb::PurchaseCounts) -> &mut i64| {
         if let Some(Recorded::Done { counts, .. }) = results.get_mut(call) {
             *became(counts) += 1;
@@ -266,7 +341,7 @@ fn count(batch: &Batch<'_>, there: &HashMap<(String, String), Purchase>, results
     };
     for &(call, row) in &batch.firsts {
         // Nothing is there where all rows are new: then no key need be made.
-        let before = if there.is_empty() { None } else { there.get(&(row.source.clone(), row.purchase_id.clone())) };
+        let before = if there.is_empty() { None } else { there.get(&rows::owned(row.key())) };
         counts(
             call,
             match before {

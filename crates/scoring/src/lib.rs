@@ -2,15 +2,20 @@
 //!
 //! | to … | open |
 //! | --- | --- |
-//! | read a row of the ledger | [`purchase`] |
+//! | read a row of the books | [`row`], [`purchase`], [`service_cost`], [`payment`] |
 //! | record rows, keep summaries, announce | [`ledger`], [`summary`] |
 //! | compute a score | [`score`], with [`in_force`] |
+//! | judge a customer beyond the states | [`assessment`] |
 //! | keep currency and calendar of the books | [`books`] |
 //! | rank, cut tiers | [`pyramid`], [`rank`] |
-//! | fit models | [`fit`] |
+//! | fit models, hold them against the future | [`fit`], [`hold_out`] |
 //! | run something long | [`operation`] |
+//! | read expressions, keep who is in which segment | [`segment`] |
+//! | part customers into clusters | [`cluster`] |
+//! | record moves, add them up | [`transition`] |
+//! | estimate who has not bought | [`potential`], [`estimate`] |
 //! | announce standings | [`standing`], [`sweep`] |
-//! | follow profiles | [`follow`] |
+//! | follow profiles | [`follow`], [`attributes`] |
 //! | query | [`store`] |
 use std::{sync::Arc, time::Duration};
 
@@ -26,22 +31,34 @@ use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
 
 pub mod api;
+pub mod assessment;
+pub mod attributes;
 pub mod books;
 pub mod calendar;
+pub mod cluster;
+pub mod estimate;
 pub mod fit;
+pub mod fitted;
 pub mod follow;
+pub mod hold_out;
 pub mod in_force;
 pub mod ledger;
 pub mod migrations;
 pub mod operation;
+pub mod payment;
+pub mod potential;
 pub mod purchase;
 pub mod pyramid;
 pub mod rank;
+pub mod row;
 pub mod score;
+pub mod segment;
+pub mod service_cost;
 pub mod standing;
 pub mod store;
 pub mod summary;
 pub mod sweep;
+pub mod transition;
 
 /// The section `[scoring]` with every key, explained.
 pub const DEFAULTS: &str = include_str!("../defaults.toml");
@@ -60,12 +77,13 @@ pub struct Config {
     pub future_tolerance_s: u32,
     pub sweep_period_s: u32,
     pub thresholds: score::Thresholds,
+    pub assessment: assessment::Thresholds,
 }
 
 impl Validate for Config {
     fn validate(&self, check: &mut config::Check<'_>) {
         let currency = "allowed: an ISO 4217 code, three capital letters";
-        check.require("currency", purchase::is_currency(&self.currency), currency);
+        check.require("currency", row::is_currency(&self.currency), currency);
         let zone = "allowed: an IANA time zone such as Europe/London";
         check.require("time_zone", calendar::Calendar::new(&self.time_zone).is_ok(), zone);
         check.range("margin_rate", self.margin_rate, -10.0..=1.0);
@@ -75,6 +93,9 @@ impl Validate for Config {
         check.range("sweep_period_s", self.sweep_period_s, 1..=86_400);
         for (key, allowed) in self.thresholds.validate() {
             check.require(&format!("thresholds.{key}"), false, &allowed);
+        }
+        for (key, allowed) in self.assessment.validate() {
+            check.require(&format!("assessment.{key}"), false, &allowed);
         }
     }
 }
@@ -92,7 +113,7 @@ impl Default for Config {
 
 impl Config {
     fn books(&self) -> Result<score::Books> {
-        if !purchase::is_currency(&self.currency) {
+        if !row::is_currency(&self.currency) {
             return Err(Error::invalid("scoring.currency", "must be an ISO 4217 code: three capital letters"));
         }
         Ok(score::Books { minor_per_major: minor_per_major(&self.currency), margin_rate: self.margin_rate })
@@ -126,6 +147,7 @@ pub fn service(config: Config, context: Context) -> Service {
                 terms,
                 future: config.future()?,
                 thresholds: config.thresholds.clone(),
+                assessment: config.assessment.clone(),
                 calendar: calendar.clone(),
             }));
             context.spawn_housekeeping(&db);
@@ -139,7 +161,10 @@ pub fn service(config: Config, context: Context) -> Service {
                 news: news.clone(),
             };
             context.spawn("operations", worker.run());
-            let rules = purchase::Rules {
+            let to_fill = segment::News::new(0);
+            let filling = segment::keep_filled(context.clone(), db.clone(), Arc::clone(&scorer), to_fill.clone());
+            context.spawn("fill_segments", filling);
+            let rules = row::Rules {
                 calendar,
                 currency: config.currency,
                 future_tolerance: SignedDuration::from_secs(config.future_tolerance_s.into()),
@@ -152,7 +177,7 @@ pub fn service(config: Config, context: Context) -> Service {
                 }
             });
             let profiles = context.peers.channel("profiles")?;
-            let api = api::Api { db, context, scorer, rules: Arc::new(rules), batcher, profiles, news };
+            let api = api::Api { db, context, scorer, rules: Arc::new(rules), batcher, profiles, news, to_fill };
             Ok(Routes::new(ScoringServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
         }),
     }

@@ -9,6 +9,11 @@ use sea_orm_migration::{
     },
 };
 
+mod loyalty;
+mod models;
+mod segments;
+mod transitions;
+
 /// The chassis's migrations, then scoring's own.
 #[derive(Debug)]
 pub struct Migrator;
@@ -18,6 +23,10 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = chassis::db::migrations();
         all.push(Box::new(Ledger));
+        all.push(Box::new(loyalty::Loyalty));
+        all.push(Box::new(models::Models));
+        all.push(Box::new(transitions::Transitions));
+        all.push(Box::new(segments::Segments));
         all
     }
 }

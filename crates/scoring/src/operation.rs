@@ -8,7 +8,7 @@ use proto::{common::v1::ErrorReason, scoring::v1 as pb};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{fit, in_force::Scorer, rank, score::Day, store};
+use crate::{cluster, fit, hold_out, in_force::Scorer, rank, score::Day, store};
 
 /// How long a replica that went silent keeps its operation before another one takes it over.
 const LEASE: Duration = Duration::from_secs(10);
@@ -40,6 +40,10 @@ pub enum Outcome {
     Fitted(pb::FitResult),
     /// With a ranking.
     Ranked(pb::RankResult),
+    /// With clusters.
+    Clustered(pb::ClusterResult),
+    /// With a comparison with what came after.
+    HeldOut(pb::HoldOutResult),
 }
 
 impl Outcome {
@@ -49,6 +53,8 @@ impl Outcome {
             Self::Failed(..) => Vec::new(),
             Self::Fitted(result) => result.encode_to_vec(),
             Self::Ranked(result) => result.encode_to_vec(),
+            Self::Clustered(result) => result.encode_to_vec(),
+            Self::HeldOut(result) => result.encode_to_vec(),
         }
     }
 
@@ -61,6 +67,8 @@ impl Outcome {
         match kind {
             pb::OperationKind::Fit => pb::FitResult::decode(bytes).map(Self::Fitted).map_err(broken),
             pb::OperationKind::Rank => pb::RankResult::decode(bytes).map(Self::Ranked).map_err(broken),
+            pb::OperationKind::Cluster => pb::ClusterResult::decode(bytes).map(Self::Clustered).map_err(broken),
+            pb::OperationKind::HoldOut => pb::HoldOutResult::decode(bytes).map(Self::HeldOut).map_err(broken),
             pb::OperationKind::Unspecified => Err(Error::Internal("an operation of no kind".to_owned())),
         }
     }
@@ -79,6 +87,8 @@ pub struct Operation {
     pub as_of: Day,
     /// Keeps fitted models without putting them into force.
     pub trial: bool,
+    /// The request as it came; empty in operations asked for before requests were kept.
+    pub request: Vec<u8>,
     /// How far it is.
     pub progress: Progress,
     /// When it was asked for.
@@ -98,6 +108,7 @@ impl Operation {
             state: pb::OperationState::Queued,
             as_of,
             trial,
+            request: Vec::new(),
             progress: Progress { done: 0, total: 0, phase: "waits in line".into() },
             create_time: now,
             end_time: None,
@@ -126,6 +137,8 @@ impl Operation {
                 Outcome::Failed(reason, message) => Proto::Error(pb::OperationError { reason: reason.into(), message }),
                 Outcome::Fitted(result) => Proto::Fit(result),
                 Outcome::Ranked(result) => Proto::Rank(result),
+                Outcome::Clustered(result) => Proto::Cluster(result),
+                Outcome::HeldOut(result) => Proto::HoldOut(result),
             }),
         }
     }
@@ -299,6 +312,8 @@ async fn run(job: &Job) -> Result<()> {
     match job.operation.kind {
         pb::OperationKind::Fit => fit::run(job).await,
         pb::OperationKind::Rank => rank::run(job).await,
+        pb::OperationKind::HoldOut => hold_out::run(job).await,
+        pb::OperationKind::Cluster => cluster::run(job).await,
         pb::OperationKind::Unspecified => Err(Error::Internal("an operation of no kind".to_owned())),
     }
 }

@@ -1,17 +1,12 @@
 //! One row of the ledger: how it is read from a request, and for what it is refused.
-use chassis::parse::Check;
-use jiff::{SignedDuration, Timestamp};
-use proto::{common::v1::ErrorReason, scoring::v1 as pb};
+use jiff::Timestamp;
+use proto::scoring::v1 as pb;
 use uuid::Uuid;
 
-use crate::{calendar::Calendar, score::Day};
-
-/// Rows of one batch: below a megabyte as a message, and a transaction of a few hundredths of a second.
-pub const MAX_ROWS: usize = 5_000;
-/// Largest amount of one purchase, in minor units: 100 thousand million in a currency with cents.
-pub const MAX_AMOUNT_MINOR: i64 = 10_000_000_000_000;
-/// Largest total of one customer: far beyond any, and far below where sums of two would not fit.
-pub const MAX_TOTAL_MINOR: i64 = i64::MAX / 4;
+use crate::{
+    row::{Reader, Refusal, Row, Rules},
+    score::{Day, Summary},
+};
 
 /// A sale or a return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,43 +49,26 @@ pub struct Purchase {
     pub amount_minor: i64,
     /// Sale or return.
     pub kind: Kind,
+    /// Taken off the list price, in minor units, where it is known.
+    pub discount_minor: Option<i64>,
 }
 
-/// What rows are held against.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// The calendar of the business.
-    pub calendar: Calendar,
-    /// The currency that the books are kept in.
-    pub currency: String,
-    /// How far clocks may differ.
-    pub future_tolerance: SignedDuration,
-}
-
-/// Why a row is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Index of the row within its call.
-    pub index: usize,
-    /// Machine-readable.
-    pub reason: ErrorReason,
-    /// The field within the row, what was wrong and what is allowed.
-    pub message: String,
-}
-
-impl Refusal {
-    /// A refusal that names a field of the row.
-    pub fn new(index: usize, reason: ErrorReason, message: impl Into<String>) -> Self {
-        Self { index, reason, message: message.into() }
+impl Row for Purchase {
+    fn key(&self) -> (&str, &str) {
+        (&self.source, &self.purchase_id)
     }
 
-    /// As protobuf has it.
-    pub fn to_proto(&self) -> pb::PurchaseRejection {
-        let index = i64::try_from(self.index).unwrap_or(i64::MAX);
-        pb::PurchaseRejection {
-            index,
-            reason: self.reason.into(),
-            message: format!("purchases[{index}].{}", self.message),
+    fn customer(&self) -> Uuid {
+        self.customer
+    }
+
+    fn adds(&self, summary: &Summary) -> (u8, i64, i64) {
+        match self.kind {
+            Kind::Sale => {
+                let list_minor = self.amount_minor.saturating_add(self.discount_minor.unwrap_or(0));
+                (0, summary.sales_minor.saturating_add(summary.discount_minor), list_minor)
+            }
+            Kind::Return => (1, summary.returns_minor, self.amount_minor),
         }
     }
 }
@@ -101,85 +79,56 @@ impl Purchase {
     /// # Errors
     /// The first thing that it is refused for; all malformed fields at once.
     pub fn parse(row: pb::Purchase, index: usize, rules: &Rules, now: Timestamp) -> Result<Self, Refusal> {
-        let mut check = Check::new();
-        check.token("source", &row.source, 1..=64);
-        let purchase_id = check.text("purchase_id", &row.purchase_id, 1..=128);
-        let customer = check.uuid("customer_id", &row.customer_id);
-        let time = check.time("purchase_time", row.purchase_time.as_ref());
-        let kind = match check.known_or_default::<pb::PurchaseKind>("kind", row.kind) {
+        let mut reader = Reader::new(rules, now);
+        let (source, purchase_id, customer) =
+            reader.head(&row.source, "purchase_id", &row.purchase_id, &row.customer_id);
+        let kind = match reader.check.known_or_default::<pb::PurchaseKind>("kind", row.kind) {
             pb::PurchaseKind::Unspecified | pb::PurchaseKind::Sale => Kind::Sale,
             pb::PurchaseKind::Return => Kind::Return,
         };
-        let amount = row.amount.unwrap_or_else(|| {
-            check.fault("amount", "is not set");
-            proto::common::v1::Money { currency_code: rules.currency.clone(), minor_units: 0 }
-        });
-        let foreign = amount.currency_code != rules.currency;
-        if foreign && !is_currency(&amount.currency_code) {
-            check.fault("amount.currency_code", "must be an ISO 4217 code: three capital letters");
-        }
-        if amount.minor_units < 0 {
-            check.fault("amount.minor_units", "is negative; 0 or more is allowed, and a return is a kind of its own");
-        }
-        let faults = check.take();
-        if !faults.is_empty() {
-            let texts: Vec<_> = faults.into_iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
-            return Err(Refusal::new(index, ErrorReason::InvalidField, texts.join("; ")));
-        }
-        if foreign {
-            let message = format!("amount.currency_code: the books are kept in {}; convert it first", rules.currency);
-            return Err(Refusal::new(index, ErrorReason::CurrencyMismatch, message));
-        }
-        if amount.minor_units > MAX_AMOUNT_MINOR {
-            let message = format!("amount.minor_units: at most {MAX_AMOUNT_MINOR} is allowed for one purchase");
-            return Err(Refusal::new(index, ErrorReason::AmountTooLarge, message));
-        }
-        if time.duration_since(now) > rules.future_tolerance {
-            let seconds = rules.future_tolerance.as_secs();
-            let message = format!("purchase_time: lies in the future; at most {seconds} s ahead is allowed");
-            return Err(Refusal::new(index, ErrorReason::PurchaseInFuture, message));
-        }
+        let amount_minor = reader.amount("amount", row.amount.as_ref());
+        let discount_minor = row.discount.as_ref().map(|discount| reader.amount("discount", Some(discount)));
+        let fits = kind == Kind::Sale || discount_minor.is_none();
+        reader.check.require(fits, "discount", "is set on a return; only a sale has one");
+        let time = reader.past("purchase_time", row.purchase_time.as_ref());
+        reader.done(index)?;
         Ok(Self {
-            source: row.source,
+            source,
             purchase_id,
             customer,
             time_us: time.as_microsecond(),
             day: rules.calendar.day(time),
-            amount_minor: amount.minor_units,
+            amount_minor,
             kind,
+            discount_minor,
         })
     }
 
     /// As protobuf has it.
-    pub fn to_proto(&self, currency: &str) -> pb::Purchase {
+    pub fn to_proto(&self, rules: &Rules) -> pb::Purchase {
         pb::Purchase {
             source: self.source.clone(),
             purchase_id: self.purchase_id.clone(),
             customer_id: self.customer.to_string(),
             purchase_time: Some(chassis::clock::to_proto(chassis::clock::at_micros(self.time_us))),
-            amount: Some(proto::common::v1::Money {
-                currency_code: currency.to_owned(),
-                minor_units: self.amount_minor,
-            }),
+            amount: Some(rules.money(self.amount_minor)),
             kind: match self.kind {
                 Kind::Sale => pb::PurchaseKind::Sale,
                 Kind::Return => pb::PurchaseKind::Return,
             }
             .into(),
+            discount: self.discount_minor.map(|minor| rules.money(minor)),
         }
     }
 }
 
-/// Whether it looks like an ISO 4217 code.
-pub fn is_currency(code: &str) -> bool {
-    code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase())
-}
-
 #[cfg(test)]
 mod tests {
-    use proto::common::v1::Money;
+    use jiff::SignedDuration;
+    use proto::common::v1::{ErrorReason, Money};
 
     use super::*;
+    use crate::{calendar::Calendar, row::MAX_AMOUNT_MINOR};
 
     fn rules() -> Rules {
         Rules {
@@ -201,6 +150,7 @@ mod tests {
             purchase_time: Some(chassis::clock::to_proto(now())),
             amount: Some(Money { currency_code: "USD".into(), minor_units: 100 }),
             kind: 0,
+            discount: None,
         }
     }
 
@@ -209,7 +159,7 @@ mod tests {
         change(&mut row);
         let refusal = Purchase::parse(row, 7, &rules(), now()).unwrap_err();
         assert_eq!(refusal.index, 7);
-        (refusal.reason, refusal.to_proto().message)
+        (refusal.reason, refusal.to_proto("purchases").message)
     }
 
     fn amount(row: &mut pb::Purchase, currency: &str, minor_units: i64) {
@@ -245,6 +195,10 @@ mod tests {
         assert_eq!(refused(|row| amount(row, "usd", 1)).0, InvalidField);
         assert_eq!(refused(|row| row.amount = None).0, InvalidField);
         assert_eq!(refused(|row| row.kind = 9).0, InvalidField);
+        let off = |minor_units| Some(Money { currency_code: "USD".into(), minor_units });
+        assert_eq!(refused(|row| row.discount = off(-1)).0, InvalidField);
+        assert_eq!(refused(|row| row.discount = off(MAX_AMOUNT_MINOR + 1)).0, AmountTooLarge);
+        assert_eq!(refused(|row| (row.kind, row.discount) = (2, off(1))).0, InvalidField);
         assert_eq!(refused(|row| row.purchase_time = None).0, InvalidField);
         assert_eq!(refused(|row| row.purchase_time.as_mut().unwrap().seconds = i64::MIN).0, InvalidField);
         assert_eq!(refused(|row| row.source = "a b".into()).0, InvalidField);

@@ -36,6 +36,8 @@ pub struct Ranked {
     pub expected_minor: i64,
     /// Sales less returns so far.
     pub revenue_minor: i64,
+    /// Taken off the list price so far, where it was stated.
+    pub discount_minor: i64,
 }
 
 impl Ranked {
@@ -125,6 +127,38 @@ pub struct CutOffs {
     pub expected_fifth: Option<Place>,
     /// The last with headroom within the top fifth, by headroom, of those whose lifetime value is positive.
     pub headroom_fifth: Option<Headroom>,
+    /// What each tier by lifetime value leaves of its list prices, from important to small. Nothing before this was ranked for.
+    #[serde(default)]
+    pub margins: [Margin; 4],
+}
+
+/// What is left of the list price of all that a group bought, after discounts and the cost of serving them. Money in minor units.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Margin {
+    /// Realised profit less discounts.
+    pub kept_minor: i64,
+    /// Revenue at list prices.
+    pub list_minor: i64,
+}
+
+impl Margin {
+    fn of(customers: &[Ranked]) -> Self {
+        let sum = |of: fn(&Ranked) -> i64| limited(customers.iter().map(|c| i128::from(of(c))).sum());
+        Self {
+            kept_minor: sum(|c| c.realised_minor.saturating_sub(c.discount_minor)),
+            list_minor: sum(|c| c.revenue_minor.saturating_add(c.discount_minor)),
+        }
+    }
+
+    /// Kept of each unit at list price; `None` where nothing was bought.
+    pub fn rate(&self) -> Option<f64> {
+        (self.list_minor > 0).then(|| self.kept_minor as f64 / self.list_minor as f64)
+    }
+}
+
+fn limited(sum: i128) -> i64 {
+    sum.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
 impl CutOffs {
@@ -146,6 +180,12 @@ impl CutOffs {
             Some(ends) if place <= ends.ordinary => pb::Tier::Ordinary,
             Some(_) => pb::Tier::Small,
         }
+    }
+
+    /// What customers of a tier leave of their list prices; `None` where the last ranking cannot tell.
+    pub fn margin_rate(&self, tier: pb::Tier) -> Option<f64> {
+        let place = usize::try_from(i32::from(tier)).ok()?.checked_sub(1)?;
+        self.margins.get(place)?.rate()
     }
 
     /// Whether realised value is in the top fifth. Never where nothing was realised: where fewer than a fifth brought
@@ -188,7 +228,7 @@ pub struct TierRow {
 #[serde(deny_unknown_fields)]
 pub struct Ranking {
     pub cut_offs: CutOffs,
-    /// From important to small, always four rows.
+    /// From important to small, four rows; none where what is realised alone is known.
     pub lifetime: Vec<TierRow>,
     /// From important to small, always four rows.
     pub realised: Vec<TierRow>,
@@ -196,11 +236,24 @@ pub struct Ranking {
     pub customers: u64,
 }
 
+impl Ranking {
+    /// Leaves what was realised so far alone, where nothing could be expected of anybody: ranks by lifetime value would be the same under another name.
+    pub fn forget_the_future(&mut self) {
+        self.lifetime.clear();
+        (self.cut_offs.lifetime, self.cut_offs.expected_fifth, self.cut_offs.headroom_fifth) = (None, None, None);
+    }
+
+    /// Whether it knows what was realised alone.
+    pub fn is_realised_alone(&self) -> bool {
+        self.lifetime.is_empty()
+    }
+}
+
 /// Ranks all who have bought, each given once, in any order. Takes time in proportion to their number: nothing here
 /// needs the order within a tier.
 pub fn rank(mut customers: Vec<Ranked>) -> Ranking {
-    let (lifetime_ends, lifetime) = pyramid(&mut customers, Basis::Lifetime);
-    let (realised_ends, realised) = pyramid(&mut customers, Basis::Realised);
+    let (lifetime_ends, lifetime, margins) = pyramid(&mut customers, Basis::Lifetime);
+    let (realised_ends, realised, _) = pyramid(&mut customers, Basis::Realised);
 
     let mut expected: Vec<Place> =
         customers.iter().map(|c| Place { value_minor: c.expected_minor, customer: c.customer }).collect();
@@ -221,6 +274,7 @@ pub fn rank(mut customers: Vec<Ranked>) -> Ranking {
             realised_fifth: realised_ends.map(|ends| ends.major),
             expected_fifth,
             headroom_fifth,
+            margins,
         },
         lifetime,
         realised,
@@ -239,7 +293,7 @@ fn last_of_top<T>(items: &mut [T], count: usize, order: impl Fn(&T, &T) -> Order
     Some(items.select_nth_unstable_by(index, order).1)
 }
 
-fn pyramid(customers: &mut [Ranked], basis: Basis) -> (Option<TierEnds>, Vec<TierRow>) {
+fn pyramid(customers: &mut [Ranked], basis: Basis) -> (Option<TierEnds>, Vec<TierRow>, [Margin; 4]) {
     let place = |c: &Ranked| Place { value_minor: c.value_minor(basis), customer: c.customer };
     let n = customers.len();
     let ends = [IMPORTANT_PERCENT, MAJOR_PERCENT, ORDINARY_PERCENT].map(|percent| share(n, percent));
@@ -254,6 +308,7 @@ fn pyramid(customers: &mut [Ranked], basis: Basis) -> (Option<TierEnds>, Vec<Tie
     let tiers = [pb::Tier::Important, pb::Tier::Major, pb::Tier::Ordinary, pb::Tier::Small];
     let [important, major, ordinary] = ends;
     let groups = [0..important, important..major, major..ordinary, ordinary..n];
+    let margins = groups.clone().map(|group| Margin::of(&customers[group]));
     let rows = tiers.into_iter().zip(groups).map(|(tier, group)| row(tier, &customers[group], basis)).collect();
 
     let end = |count: usize| count.checked_sub(1).and_then(|last| customers.get(last)).map(place);
@@ -261,14 +316,11 @@ fn pyramid(customers: &mut [Ranked], basis: Basis) -> (Option<TierEnds>, Vec<Tie
         (Some(important), Some(major), Some(ordinary)) => Some(TierEnds { important, major, ordinary }),
         _ => None,
     };
-    (ends, rows)
+    (ends, rows, margins)
 }
 
 fn row(tier: pb::Tier, customers: &[Ranked], basis: Basis) -> TierRow {
-    let sum = |of: fn(&Ranked, Basis) -> i64| {
-        let sum: i128 = customers.iter().map(|c| i128::from(of(c, basis))).sum();
-        sum.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
-    };
+    let sum = |of: fn(&Ranked, Basis) -> i64| limited(customers.iter().map(|c| i128::from(of(c, basis))).sum());
     TierRow {
         tier,
         customers: customers.len() as u64,

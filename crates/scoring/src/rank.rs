@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use chassis::{Error, Result};
 use jiff::Timestamp;
-use proto::{common::v1::ErrorReason, scoring::v1 as pb};
+use proto::scoring::v1 as pb;
 
 use crate::{
     fit::Pages,
@@ -29,15 +29,18 @@ pub struct LastRanking {
 /// Ranks, puts the cut-offs into force, then announces whoever stands otherwise by them. Run again after a crash, it ranks again and announces the rest.
 ///
 /// # Errors
-/// `Precondition` with NO_MODEL before the first fit; `Database`.
+/// `Database`.
 pub async fn run(job: &Job) -> Result<()> {
     let (id, as_of) = (job.operation.id, job.operation.as_of);
-    let ranked = read(job).await?;
+    let (ranked, realised_alone) = read(job).await?;
     let customers = i64::try_from(ranked.len()).unwrap_or(i64::MAX);
     job.progress("ranks", customers, customers.saturating_mul(2));
-    let ranking = tokio::task::spawn_blocking(move || pyramid::rank(ranked))
+    let mut ranking = tokio::task::spawn_blocking(move || pyramid::rank(ranked))
         .await
         .map_err(|error| Error::Internal(format!("the ranking broke off: {error}")))?;
+    if realised_alone.is_some() {
+        ranking.forget_the_future();
+    }
     let last = &LastRanking { as_of, rank_time: job.context.clock.now(), customers, ranking };
     let ranking_id = job.context.ids.next();
     let held = job
@@ -67,20 +70,27 @@ pub async fn run(job: &Job) -> Result<()> {
             break;
         }
     }
-    let outcome = &Outcome::Ranked(pb::RankResult { customers, changed });
+    let outcome = &Outcome::Ranked(pb::RankResult {
+        customers,
+        changed,
+        realised_alone: realised_alone.unwrap_or_default().to_owned(),
+    });
     job.db
         .run_tx("end_ranking", |tx| Box::pin(store::operation::end(tx, id, job.context.replica, outcome)))
         .await
         .map(|_| ())
 }
 
-/// The values of everybody who bought: 40 bytes a customer.
-async fn read(job: &Job) -> Result<Vec<Ranked>> {
+/// The values of everybody who bought, 48 bytes a customer, and why they know of the past alone, if they do.
+async fn read(job: &Job) -> Result<(Vec<Ranked>, Option<&'static str>)> {
     let in_force = job.scorer.in_force(job.db.read()).await?;
-    if in_force.models.is_none() {
-        let message = "no model is fitted yet: call FitModels first".to_owned();
-        return Err(Error::Precondition { reason: ErrorReason::NoModel, message });
-    }
+    let realised_alone = match &in_force.models {
+        None => Some("no model of buying is in force, so nothing says what to expect of anybody"),
+        Some(models) if !models.value_the_future() => {
+            Some("no model of spending is in force, so nothing says what anybody will bring")
+        }
+        Some(_) => None,
+    };
     let as_of = job.operation.as_of;
     let mut all = Vec::new();
     let mut pages = Pages::new(job, as_of).await?;
@@ -94,6 +104,7 @@ async fn read(job: &Job) -> Result<Vec<Ranked>> {
                     realised_minor: values.realised_minor,
                     expected_minor: values.expected_minor,
                     revenue_minor: summary.sales_minor - summary.returns_minor,
+                    discount_minor: summary.discount_minor,
                 }
             };
             page.iter().map(value).collect()
@@ -102,5 +113,5 @@ async fn read(job: &Job) -> Result<Vec<Ranked>> {
         all.extend(ranked.map_err(|error| Error::Internal(format!("the ranking broke off: {error}")))?);
         job.progress("computes values", pages.seen, pages.total.saturating_mul(2));
     }
-    Ok(all)
+    Ok((all, realised_alone))
 }

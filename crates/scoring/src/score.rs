@@ -19,7 +19,7 @@ use crate::pyramid::{Basis, CutOffs};
 
 #[cfg(test)]
 pub(crate) mod cdnow;
-mod evidence;
+pub(crate) mod evidence;
 #[cfg(test)]
 mod tests;
 mod thresholds;
@@ -48,6 +48,10 @@ pub struct Summary {
     pub returns_minor: i64,
     /// Sales on the first day: the models of spend count repeat occasions alone.
     pub first_sales_minor: i64,
+    /// Taken off the list price of sales, where it was stated.
+    pub discount_minor: i64,
+    /// What serving the customer cost.
+    pub service_cost_minor: i64,
 }
 
 /// How the business counts its money.
@@ -64,27 +68,38 @@ pub struct Books {
 pub struct Models {
     /// Of the fit.
     pub id: Uuid,
-    /// Decides by which probability those who bought once are judged: under BG/NBD they would all be alive for ever.
-    pub one_timers: value::MbgNbd,
-    valuer: Arc<value::Valuer>,
+    buying: value::Model,
+    one_timers: Option<value::Model>,
+    /// Absent without a model of spend.
+    valuer: Option<Arc<value::Valuer>>,
 }
 
 impl Models {
-    /// The likelier of the buying models, by which every figure is computed; the model that judges those who bought once; the model of spend, in
+    /// The likeliest of the buying models, by which every figure is computed; the model that judges those who bought once; the model of spend, in
     /// major units; the terms on which the future is valued.
+    ///
+    /// Without MBG/NBD, Pareto/NBD judges those who bought once where it is in force. BG/NBD never does: by it they would all be alive for ever.
     pub fn new(
         id: Uuid,
         buying: value::Model,
-        one_timers: value::MbgNbd,
-        spend: value::GammaGamma,
+        one_timers: Option<value::MbgNbd>,
+        spend: Option<value::GammaGamma>,
         terms: value::clv::Terms,
     ) -> Self {
-        Self { id, one_timers, valuer: Arc::new(value::Valuer::new(buying, spend, terms, YEAR_WEEKS)) }
+        let doubts = (!matches!(buying, value::Model::BgNbd(_))).then_some(buying);
+        let one_timers = one_timers.map(value::Model::from).or(doubts);
+        let valuer = spend.map(|spend| Arc::new(value::Valuer::new(buying, spend, terms, YEAR_WEEKS)));
+        Self { id, buying, one_timers, valuer }
     }
 
     /// The buying model.
     pub fn buying(&self) -> &value::Model {
-        self.valuer.model()
+        &self.buying
+    }
+
+    /// Whether they tell what a customer will bring, and not only whether and how often they will come.
+    pub fn value_the_future(&self) -> bool {
+        self.valuer.is_some()
     }
 }
 
@@ -95,18 +110,20 @@ pub struct Facts {
     pub showed_interest: bool,
     /// Chosen by the company.
     pub targeted: bool,
+    /// What they would be worth if they bought, in minor units, by their attributes. Counts only for who has not bought; absent without a model.
+    pub potential_minor: Option<i64>,
 }
 
 /// What a customer is worth.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Values {
-    /// Margin of sales less returns so far.
+    /// Margin of sales less returns so far, less what serving the customer cost.
     pub realised_minor: i64,
     /// Margin of the discounted purchases to expect over the horizon.
     pub expected_minor: i64,
     /// Realised plus expected.
     pub lifetime_minor: i64,
-    /// Within 0 and 1, by the buying model in force; who bought once is *judged* by [`Models::one_timers`] instead.
+    /// Within 0 and 1, by the buying model in force; who bought once is *judged* by MBG/NBD instead where that is fitted.
     pub p_alive: f64,
     /// Purchase occasions to expect within 52 weeks.
     pub expected_occasions_52w: f64,
@@ -142,6 +159,21 @@ pub fn statistics(summary: &Summary, books: &Books, today: Day) -> Option<(value
     Some((history.buying, history.spend(summary, books)))
 }
 
+/// The probability that the customer is alive on the day, as the states are decided by: who bought once is judged by
+/// the model for them. `None` for who has no occasion, and for who bought once where no model can doubt them.
+pub fn judged_alive(summary: &Summary, models: &Models, today: Day) -> Option<f64> {
+    History::new(summary, today)?.judged_alive(models)
+}
+
+/// What the model of buying holds the customer's own rate to be if they are alive: the shape of a gamma distribution and
+/// its rate in weeks. `None` for who has no occasion.
+pub fn buying_rate(summary: &Summary, models: &Models, today: Day) -> Option<(f64, f64)> {
+    let history = History::new(summary, today)?;
+    // All three models mix Poisson buying over Gamma(r, alpha), and leaving tells nothing of the rate of who is alive.
+    let [(_, r), (_, alpha), ..] = models.buying().parameters();
+    Some((r + f64::from(history.repeats()), alpha + history.buying.t()))
+}
+
 /// What a customer is worth on the day. Without models, and for who has no occasion, nothing is expected.
 pub fn values(summary: &Summary, books: &Books, models: Option<&Models>, today: Day) -> Values {
     values_of(summary, History::new(summary, today).as_ref(), books, models)
@@ -166,11 +198,12 @@ pub fn compute(
     let buyer = summary.and_then(|summary| {
         let history = History::new(summary, today)?;
         let values = values_of(summary, Some(&history), books, models);
-        let p_alive = models.map(|models| history.judged_alive(models));
+        let p_alive = models.and_then(|models| history.judged_alive(models));
         Some(Buyer { customer, history, values, p_alive })
     });
     // Values without expectation cannot be held against cut-offs that were made with it.
-    let cut_offs = cut_offs.filter(|cut_offs| models.is_some() && cut_offs.lifetime.is_some());
+    let cut_offs =
+        cut_offs.filter(|cut_offs| models.is_some_and(Models::value_the_future) && cut_offs.lifetime.is_some());
     let case = Case { buyer, facts, thresholds, cut_offs };
 
     let (relationship, relationship_rule) = case.relationship();
@@ -194,11 +227,20 @@ pub fn compute(
 
 fn values_of(summary: &Summary, history: Option<&History>, books: &Books, models: Option<&Models>) -> Values {
     let net = i128::from(summary.sales_minor) - i128::from(summary.returns_minor);
-    let realised_minor = whole(books.margin_rate * net as f64);
+    let realised_minor = whole(books.margin_rate * net as f64).saturating_sub(summary.service_cost_minor);
     let (Some(history), Some(models)) = (history, models) else {
         return Values { realised_minor, lifetime_minor: realised_minor, ..Values::default() };
     };
-    let found = models.valuer.value(&history.buying, &history.spend(summary, books));
+    let Some(valuer) = &models.valuer else {
+        return Values {
+            realised_minor,
+            lifetime_minor: realised_minor,
+            p_alive: models.buying.p_alive(&history.buying),
+            expected_occasions_52w: models.buying.expected_occasions(&history.buying, YEAR_WEEKS),
+            ..Values::default()
+        };
+    };
+    let found = valuer.value(&history.buying, &history.spend(summary, books));
     let earned = books.margin_rate * found.expected_spend * books.minor_per_major;
     let expected_minor = whole(earned * found.discounted_occasions);
     Values {
@@ -277,13 +319,10 @@ impl History {
         value::Spend::new(self.repeats(), mean).unwrap_or(value::Spend::NONE)
     }
 
-    /// P(alive) as the states are decided by.
-    fn judged_alive(&self, models: &Models) -> f64 {
-        if self.repeats() == 0 {
-            models.one_timers.p_alive(&self.buying)
-        } else {
-            models.buying().p_alive(&self.buying)
-        }
+    /// P(alive) as the states are decided by; `None` where no model can doubt somebody who bought once.
+    fn judged_alive(&self, models: &Models) -> Option<f64> {
+        let judge = if self.repeats() == 0 { models.one_timers.as_ref() } else { Some(&models.buying) };
+        judge.map(|model| model.p_alive(&self.buying))
     }
 
     /// Laplace's statistic: how far the mean time of the repeat occasions lies from the middle of (0, T], in standard
@@ -302,7 +341,7 @@ struct Buyer {
     customer: Uuid,
     history: History,
     values: Values,
-    /// As judged; absent without models.
+    /// As judged; absent where there is no model to judge by.
     p_alive: Option<f64>,
 }
 
@@ -347,7 +386,10 @@ enum StageRule {
 /// Why a code is what it is.
 #[derive(Copy, Clone, Debug)]
 enum CodeRule {
+    /// There is no model to estimate them by.
     HasNotBought,
+    HighPotential,
+    LowPotential,
     NotRanked,
     BestCustomer,
     HighExpectation,
@@ -428,7 +470,16 @@ impl Case<'_> {
 
     fn code(&self) -> (CustomerCode, CodeRule) {
         let Some(buyer) = &self.buyer else {
-            return (CustomerCode::C, CodeRule::HasNotBought);
+            // Never an A: of them nothing was realised.
+            let major =
+                self.cut_offs.and_then(|cut_offs| cut_offs.lifetime.as_ref()).map(|ends| ends.major.value_minor);
+            return match (self.facts.potential_minor, major) {
+                (Some(potential), Some(major)) if potential >= major.max(1) => {
+                    (CustomerCode::B, CodeRule::HighPotential)
+                }
+                (Some(_), Some(_)) => (CustomerCode::C, CodeRule::LowPotential),
+                _ => (CustomerCode::C, CodeRule::HasNotBought),
+            };
         };
         let Some(cut_offs) = self.cut_offs else {
             return (CustomerCode::C, CodeRule::NotRanked);

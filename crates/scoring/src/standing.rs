@@ -1,15 +1,20 @@
 //! Announced standings: what the other services were told of a customer, and when they are told anew.
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use chassis::{Db, Error, Result, Tx, clock::to_proto};
 use jiff::Timestamp;
 use proto::scoring::v1 as pb;
+use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use crate::{
+    attributes::Attributes,
+    estimate,
     in_force::{InForce, Scorer},
-    score::{Facts, Standing, Summary},
+    score::{Facts, Score, Standing, Summary},
+    segment::{self, Belonging, Fields},
     store,
+    transition::{State, Transition},
 };
 
 /// The topic that changes of standing are published to.
@@ -51,15 +56,8 @@ impl Customer {
         Self { id, profile_revision, facts, summary: Summary::default(), announced: None, is_new: true }
     }
 
-    /// Computes the standing anew; the change to announce, if it is not the announced one any more.
-    pub fn restate(
-        &mut self,
-        scorer: &Scorer,
-        in_force: &InForce,
-        now: Timestamp,
-        cause: pb::ChangeCause,
-    ) -> Option<pb::ScoreChange> {
-        let standing = self.standing(scorer, in_force, now);
+    /// Takes the standing over; the change to announce, if it is not the announced one already.
+    fn restate(&mut self, standing: Standing, now: Timestamp, cause: pb::ChangeCause) -> Option<pb::ScoreChange> {
         if self.announced.as_ref().is_some_and(|announced| announced.standing == standing) {
             return None;
         }
@@ -71,9 +69,9 @@ impl Customer {
         Some(pb::ScoreChange { standing, previous, cause: cause.into() })
     }
 
-    /// The standing as it is now, announced or not.
-    pub fn standing(&self, scorer: &Scorer, in_force: &InForce, now: Timestamp) -> Standing {
-        scorer.score(in_force, self.id, &self.summary, self.facts, scorer.day(now), false).standing
+    /// The score as it is now.
+    pub fn score(&self, scorer: &Scorer, in_force: &InForce, now: Timestamp) -> Score {
+        scorer.score(in_force, self.id, &self.summary, self.facts, scorer.day(now), false)
     }
 }
 
@@ -118,15 +116,29 @@ pub async fn restate_page(
 ) -> Result<Restated> {
     let in_force = scorer.in_force(db.read()).await?;
     let now = db.clock().now();
-    let page = store::customer::page(db.read(), after, PAGE, false).await?;
+    let mut page = store::customer::page(db.read(), after, PAGE, false).await?;
+    let unwritten = estimate::refresh(db.read(), &in_force, page.iter_mut()).await?;
     let last = page.last().map(|customer| customer.id).filter(|_| page.len() as u64 == PAGE);
     let seen = i64::try_from(page.len()).unwrap_or(i64::MAX);
+    let (mut attributes, mut kept) = (HashMap::new(), HashMap::new());
+    if let (false, Some(first), Some(last)) = (in_force.segments.is_empty(), page.first(), page.last()) {
+        kept = store::segment::of_range(db.read(), first.id, last.id).await?;
+        attributes = attributes_of(db.read(), &in_force, page.iter().map(|customer| customer.id)).await?;
+    }
     let find_stale = {
         let scorer = Arc::clone(scorer);
         move || -> Vec<Uuid> {
+            let today = scorer.day(now);
+            let segments = &in_force.segments;
             let stale = |customer: &&Customer| {
-                let standing = customer.standing(&scorer, &in_force, now);
-                customer.announced.as_ref().is_none_or(|announced| announced.standing != standing)
+                let score = customer.score(&scorer, &in_force, now);
+                let announced = customer.announced.as_ref();
+                if unwritten.contains(&customer.id) || announced.is_none_or(|known| known.standing != score.standing) {
+                    return true;
+                }
+                let fields = || Fields::of(&scorer, &in_force, customer, &score, today, attributes.get(&customer.id));
+                let kept = || kept.get(&customer.id).map_or(0, |kept| segments.mask(kept));
+                !segments.is_empty() && segments.moves(kept(), segments.matching(&fields())) != (0, 0)
             };
             page.iter().filter(stale).map(|customer| customer.id).collect()
         }
@@ -142,6 +154,10 @@ async fn restate(db: &Db, scorer: &Scorer, ids: &[Uuid], cause: pb::ChangeCause)
     db.run_tx("restate", |tx| {
         Box::pin(async move {
             let mut customers: Vec<_> = store::customer::lock(tx, ids).await?.into_values().collect();
+            let in_force = scorer.in_force(&**tx).await?;
+            let unwritten = estimate::refresh(&**tx, &in_force, customers.iter_mut()).await?;
+            // Those whose standing stays the same, too.
+            store::customer::write(tx, customers.iter().filter(|customer| unwritten.contains(&customer.id))).await?;
             announce(tx, scorer, &mut customers, cause).await
         })
     })
@@ -156,22 +172,109 @@ pub async fn breathe(index: usize) {
     }
 }
 
+/// What a transaction finds out about customers that it has locked: gathered one by one, written at its end in a few statements.
+#[derive(Debug)]
+pub struct Findings<'a> {
+    scorer: &'a Scorer,
+    in_force: Arc<InForce>,
+    now: Timestamp,
+    cause: pb::ChangeCause,
+    transitions: Vec<Transition>,
+    /// What is followed of the customers' records, where a segment speaks of it.
+    attributes: HashMap<Uuid, Attributes>,
+    belongings: Vec<Belonging>,
+}
+
+impl<'a> Findings<'a> {
+    /// Nothing found yet. Comes after the locks: what is in force then stays so for these customers until the commit.
+    ///
+    /// # Errors
+    /// As [`Scorer::in_force`].
+    pub async fn new(
+        tx: &Tx<'_>,
+        scorer: &'a Scorer,
+        cause: pb::ChangeCause,
+        customers: impl IntoIterator<Item = &Uuid>,
+    ) -> Result<Self> {
+        let in_force = scorer.in_force(&**tx).await?;
+        let attributes = attributes_of(&**tx, &in_force, customers.into_iter().copied()).await?;
+        let (now, transitions, belongings) = (tx.clock().now(), Vec::new(), Vec::new());
+        Ok(Self { scorer, in_force, now, cause, transitions, attributes, belongings })
+    }
+
+    /// Computes a customer's standing anew, and publishes it where it is not the announced one any more; whether it was. Belongs to the span
+    /// that is current.
+    pub fn judge(&mut self, tx: &Tx<'_>, customer: &mut Customer) -> bool {
+        let score = customer.score(self.scorer, &self.in_force, self.now);
+        self.belong(customer, &score);
+        let standing = score.standing;
+        let before = customer.announced.as_ref().map_or(State::default(), |announced| (&announced.standing).into());
+        let Some(change) = customer.restate(standing, self.now, self.cause) else { return false };
+        tx.publish(TOPIC, customer.id, &change);
+        let after = State::from(&standing);
+        if before != after {
+            let revision = customer.announced.as_ref().map_or(0, |announced| announced.revision);
+            let (customer, time, cause) = (customer.id, self.now, self.cause);
+            self.transitions.push(Transition { customer, revision, time, cause, before, after });
+        }
+        true
+    }
+
+    /// Finds the segments that a customer belongs in, and leaves their standing alone.
+    pub fn place(&mut self, customer: &Customer) {
+        let score = customer.score(self.scorer, &self.in_force, self.now);
+        self.belong(customer, &score);
+    }
+
+    fn belong(&mut self, customer: &Customer, score: &Score) {
+        let segments = &self.in_force.segments;
+        if segments.is_empty() {
+            return;
+        }
+        let (today, attributes) = (self.scorer.day(self.now), self.attributes.get(&customer.id));
+        let fields = Fields::of(self.scorer, &self.in_force, customer, score, today, attributes);
+        let (customer, wanted) = (customer.id, segments.matching(&fields));
+        self.belongings.push(Belonging { customer, wanted, span: tracing::Span::current() });
+    }
+
+    /// Writes what was found, but for the customers themselves.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn write(self, tx: &Tx<'_>) -> Result<()> {
+        store::transition::insert(tx, &self.transitions).await?;
+        segment::settle(tx, &self.in_force.segments, &self.belongings, self.cause).await
+    }
+}
+
+/// What is followed of these customers' records, as far as segments speak of it.
+async fn attributes_of<C: ConnectionTrait>(
+    connection: &C,
+    in_force: &InForce,
+    customers: impl Iterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, Attributes>> {
+    if !in_force.segments.speaks_of_attributes() {
+        return Ok(HashMap::new());
+    }
+    store::attribute::find(connection, &customers.collect::<Vec<_>>()).await
+}
+
 /// Computes the standings of locked customers anew and publishes and writes those that changed; how many they were.
 ///
 /// # Errors
 /// `Database`.
 pub async fn announce(tx: &Tx<'_>, scorer: &Scorer, customers: &mut [Customer], cause: pb::ChangeCause) -> Result<i64> {
-    let in_force = scorer.in_force(&**tx).await?;
-    let now = tx.clock().now();
+    let ids: Vec<Uuid> = customers.iter().map(|customer| customer.id).collect();
+    let mut findings = Findings::new(tx, scorer, cause, &ids).await?;
     let mut changed = Vec::new();
     for (index, customer) in customers.iter_mut().enumerate() {
         breathe(index).await;
-        if let Some(change) = customer.restate(scorer, &in_force, now, cause) {
-            tx.publish(TOPIC, customer.id, &change);
+        if findings.judge(tx, customer) {
             changed.push(&*customer);
         }
     }
     let count = i64::try_from(changed.len()).unwrap_or(i64::MAX);
     store::customer::write(tx, changed.into_iter()).await?;
+    findings.write(tx).await?;
     Ok(count)
 }

@@ -8,6 +8,8 @@ pub struct Addition {
     pub sales: Vec<(Day, i64)>,
     /// Returns in minor units.
     pub returns_minor: i64,
+    /// Taken off the list price of its sales, in minor units.
+    pub discount_minor: i64,
 }
 
 impl Addition {
@@ -48,6 +50,7 @@ pub fn add(summary: &mut Summary, addition: &Addition, was_sold: impl Fn(Day) ->
         summary.sales_minor += amount_minor;
     }
     summary.returns_minor += addition.returns_minor;
+    summary.discount_minor += addition.discount_minor;
 }
 
 /// Whether a sale on `day` is a new occasion to a customer as they were before the batch.
@@ -115,7 +118,7 @@ mod tests {
         let mut summary = Summary::default();
         for day in [5, 5, 9, 20, 20] {
             assert!(!must_ask(&summary, day));
-            add(&mut summary, &Addition { sales: vec![(day, 1)], returns_minor: 0 }, |_| panic!("asked"));
+            add(&mut summary, &Addition { sales: vec![(day, 1)], ..Addition::default() }, |_| panic!("asked"));
         }
         assert_eq!((summary.occasions, summary.first_sales_minor, summary.sales_minor), (3, 2, 5));
         assert!(must_ask(&summary, 10));

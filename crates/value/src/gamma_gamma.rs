@@ -62,8 +62,8 @@ impl GammaGamma {
     /// The model with known parameters: shapes `p` and `q`, and `gamma` in units of money.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names `p` or `gamma` unless within 1e-9 and 1e30, and `q` unless above 1 and up to 1e12 (for
-    /// q ≤ 1 the mean spend is infinite).
+    /// [`Error::Invalid`] names `p` unless within 1e-9 and 1e12, `gamma` unless within 1e-9 and 1e30, and `q` unless
+    /// above 1 and up to 1e12 (for q ≤ 1 the mean spend is infinite).
     pub fn new(p: f64, q: f64, gamma: f64) -> Result<Self, Error> {
         within("p", p, 1e-9, 1e12, "must lie within 1e-9 and 1e12")?;
         within("q", q, 1.0 + f64::EPSILON, 1e12, "must be above 1, up to 1e12")?;

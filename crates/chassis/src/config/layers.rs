@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::Sources;
 use super::problem::{Origin, Origins, Problem};
-use super::tree::{find, has, join, leaves, leaves_in_lists, nearest, put, remove};
+use super::tree::{find, find_within, item_of, join, leaves, leaves_in_lists, nearest, put, remove};
 
 /// Variables of the environment that begin with this are configuration.
 const ENV_PREFIX: &str = "CLIENTELE_";
@@ -23,6 +23,42 @@ const ENV_SEPARATOR: &str = "__";
 const STANDARD: [(&str, &str); 1] = [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint")];
 /// Wrong values are found one after the other; this many are enough to stop looking.
 const MAX_WRONG_VALUES: usize = 64;
+
+/// What of the values could not be read. Its keys are those of the sources.
+pub(super) struct Refused {
+    /// All values but the items.
+    rest: Dict,
+    /// Items of lists, in whose place nothing can step in: the list is read without them.
+    items: BTreeSet<String>,
+    /// Keys that a strict type does not know, with those it does.
+    unknown: BTreeMap<String, &'static [&'static str]>,
+}
+
+impl Refused {
+    /// The key of the sources for one of a list from which items are gone already.
+    fn original(&self, key: &str) -> String {
+        let mut original = String::with_capacity(key.len());
+        for part in key.split('.') {
+            let place = part.parse().ok().map(|place: usize| {
+                let gone = |at: &usize| self.items.contains(&join(&original, &at.to_string()));
+                (0..).filter(|at| !gone(at)).nth(place).unwrap_or(place).to_string()
+            });
+            original = join(&original, place.as_deref().unwrap_or(part));
+        }
+        original
+    }
+
+    /// Whether a list that a key leads to or into was read without some of its items.
+    pub(super) fn shortened(&self, key: &str) -> bool {
+        self.items.iter().any(|item| item.rsplit_once('.').is_some_and(|(list, _)| is_within(list, key)))
+    }
+}
+
+/// Whether a key is another one or leads below it. Places in lists are written `list.0` here and `list[0]` by the checks of requests.
+fn is_within(of: &str, key: &str) -> bool {
+    key.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
 /// All sources, one laid over the other.
 pub(super) struct Layers {
     pub(super) defaults: Dict,
@@ -93,9 +129,15 @@ impl Layers {
         self.origins.0.insert(key.to_owned(), origin);
     }
 
-    /// Reads the whole; for every value that does not fit its default steps in, so that the next one is found too. `None` when
-    /// there is a value that nothing can step in for.
-    pub(super) fn extract<T: DeserializeOwned>(&self, problems: &mut Vec<Problem>) -> Option<T> {
+    /// Reads the whole; for every value that does not fit its default steps in, so that the next one is found too, and a list goes without
+    /// the items that do not. `None` when there is a value that nothing can step in for.
+    pub(super) fn extract<T: DeserializeOwned>(&self, problems: &mut Vec<Problem>) -> (Option<T>, Refused) {
+        let mut refused = Refused { rest: self.merged.clone(), items: BTreeSet::new(), unknown: BTreeMap::new() };
+        let config = self.extract_without(&mut refused, problems);
+        (config, refused)
+    }
+
+    fn extract_without<T: DeserializeOwned>(&self, refused: &mut Refused, problems: &mut Vec<Problem>) -> Option<T> {
         let mut values = self.merged.clone();
         // What was wrong with a text before it was taken as one: what people meant by `-5` is a number.
         let mut taken_as_text = BTreeMap::new();
@@ -105,27 +147,39 @@ impl Layers {
                 Ok(config) => return Some(config),
                 Err(error) => error,
             };
-            let mut key = error.path.join(".");
-            if let Kind::MissingField(field) = &error.kind {
-                key = join(&key, field);
-                problems.push(Problem {
-                    origin: None,
-                    value: None,
-                    message: "missing, and there is no default".to_owned(),
-                    key,
-                });
-                return None;
-            }
-            if let Kind::UnknownField(field, _) = &error.kind {
+            let mut path = error.path.join(".");
+            if let Kind::UnknownField(field, known) = &error.kind {
                 // Set aside here and reported below, together with those that a more tolerant type would pass over.
                 if error.path.last() != Some(field) {
-                    key = join(&key, field);
+                    path = join(&path, field);
                 }
-                if !replaced.insert(key.clone()) {
+                if refused.unknown.insert(refused.original(&path), known).is_some() {
                     return None;
                 }
-                remove(&mut values, &key);
+                remove(&mut values, &path);
                 continue;
+            }
+            let missing = match &error.kind {
+                Kind::MissingField(field) => Some(join(&path, field)),
+                _ => None,
+            };
+            let key = refused.original(missing.as_ref().unwrap_or(&path));
+            let message = match missing {
+                Some(_) => "missing, and there is no default".to_owned(),
+                None => describe(&error.kind),
+            };
+            if let Some(item) = item_of(&values, &path) {
+                let origin = self.origins.of(&key).cloned();
+                problems.push(Problem { key, origin, value: None, message });
+                let original = refused.original(item);
+                remove(&mut values, item);
+                remove(&mut refused.rest, item);
+                refused.items.insert(original);
+                continue;
+            }
+            if missing.is_some() {
+                problems.push(Problem { key, origin: None, value: None, message });
+                return None;
             }
             let holder = self.origins.holder(&key).unwrap_or(&key).to_owned();
             if let Some(text) = self.texts.get(&holder)
@@ -133,14 +187,14 @@ impl Layers {
                 && !replaced.contains(&holder)
                 && !matches!(find(&values, &holder), Some(Value::String(..)))
             {
-                taken_as_text.insert(holder.clone(), describe(&error.kind));
+                taken_as_text.insert(holder.clone(), message);
                 put(&mut values, &holder, Value::from(text.as_str()));
                 continue;
             }
             problems.push(Problem {
                 origin: self.origins.of(&key).cloned(),
                 value: None,
-                message: taken_as_text.remove(&holder).unwrap_or_else(|| describe(&error.kind)),
+                message: taken_as_text.remove(&holder).unwrap_or(message),
                 key,
             });
             if !replaced.insert(holder.clone()) {
@@ -154,20 +208,33 @@ impl Layers {
         None
     }
 
-    /// Whatever was given and is not there in the configuration that was read was not understood.
-    pub(super) fn report_unknown(&self, known: &Value, problems: &mut Vec<Problem>) {
-        let names: BTreeSet<String> = leaves_in_lists(known)
-            .into_iter()
-            .chain(leaves(&Value::from(self.defaults.clone())))
-            .map(|(key, _)| key)
-            .collect();
-        for (key, _) in leaves_in_lists(&Value::from(self.merged.clone())) {
-            if has(known, &key) || self.optional.contains(&key) || problems.iter().any(|problem| problem.key == key) {
+    /// Whatever was given and is not there in the configuration that was read was not understood. Where it was not read as a `whole`, that says
+    /// nothing of what stands in lists, and neither does it of the items that were refused.
+    pub(super) fn report_unknown(&self, known: &Value, whole: bool, refused: &Refused, problems: &mut Vec<Problem>) {
+        let defaults = leaves(&Value::from(self.defaults.clone())).into_iter();
+        let names: BTreeSet<String> = leaves_in_lists(known).into_iter().chain(defaults).map(|(key, _)| key).collect();
+        let has = |key: &str| find_within(known, key).is_some();
+        let read = Value::from(refused.rest.clone());
+        let given = if whole { leaves_in_lists(&read) } else { leaves(&read) };
+        let mut unknown: BTreeMap<String, &[&str]> = BTreeMap::new();
+        for (key, beside) in &refused.unknown {
+            // Of a table all that it holds.
+            for (below, _) in find(&self.merged, key).map(leaves).unwrap_or_default() {
+                unknown.insert(join(key, &below), if below.is_empty() { beside } else { &[] });
+            }
+        }
+        for (key, _) in given.into_iter().filter(|(key, _)| !has(key)) {
+            unknown.entry(refused.original(&key)).or_default();
+        }
+        for (key, beside) in unknown {
+            if self.optional.contains(&key) || problems.iter().any(|problem| problem.key == key) {
                 continue;
             }
             let origin = self.origins.of(&key).cloned();
+            let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+            let beside: Vec<_> = beside.iter().map(|name| join(table, name)).collect();
             // What only the defaults know is no suggestion: it is unknown itself.
-            let nearest = nearest(&key, names.iter().filter(|name| has(known, name)));
+            let nearest = nearest(&key, names.iter().filter(|name| has(name)).chain(&beside));
             let message = match nearest {
                 Some(nearest) => format!("unknown key; did you mean {nearest}?"),
                 None => "unknown key".to_owned(),

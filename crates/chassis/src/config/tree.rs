@@ -40,28 +40,31 @@ fn collect(value: &Value, prefix: &str, in_lists: bool, found: &mut Vec<(String,
     }
 }
 
+/// What stands at a key; places in lists are parts of it.
 pub(super) fn find<'v>(dict: &'v Dict, key: &str) -> Option<&'v Value> {
     match key.split_once('.') {
-        Some((first, rest)) => dict.get(first)?.as_dict().and_then(|dict| find(dict, rest)),
+        Some((first, rest)) => find_within(dict.get(first)?, rest),
         None => dict.get(key),
     }
 }
 
-/// Whether there is something at a key; places in lists are parts of it.
-pub(super) fn has(value: &Value, key: &str) -> bool {
-    let (first, rest) = match key.split_once('.') {
-        Some((first, rest)) => (first, Some(rest)),
-        None => (key, None),
-    };
-    let inner = match value {
-        Value::Dict(_, dict) => dict.get(first),
-        Value::Array(_, items) => first.parse().ok().and_then(|index: usize| items.get(index)),
+pub(super) fn find_within<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
+    key.split('.').try_fold(value, |value, part| match value {
+        Value::Dict(_, dict) => dict.get(part),
+        Value::Array(_, items) => part.parse().ok().and_then(|place: usize| items.get(place)),
         _ => None,
-    };
-    match (inner, rest) {
-        (Some(inner), Some(rest)) => has(inner, rest),
-        (inner, None) => inner.is_some(),
-        (None, _) => false,
+    })
+}
+
+/// The key of the innermost item of a list that a key leads to or into.
+pub(super) fn item_of<'k>(dict: &Dict, key: &'k str) -> Option<&'k str> {
+    let mut item = key;
+    loop {
+        let (list, _) = item.rsplit_once('.')?;
+        if matches!(find(dict, list), Some(Value::Array(..))) {
+            return Some(item);
+        }
+        item = list;
     }
 }
 
@@ -82,16 +85,33 @@ pub(super) fn put(dict: &mut Dict, key: &str, value: Value) {
     }
 }
 
+/// Takes away what stands at a key; places in lists are parts of it, and what stands behind moves up.
 pub(super) fn remove(dict: &mut Dict, key: &str) {
     match key.split_once('.') {
         None => {
             dict.remove(key);
         }
         Some((first, rest)) => {
-            if let Some(Value::Dict(_, inner)) = dict.get_mut(first) {
-                remove(inner, rest);
+            if let Some(inner) = dict.get_mut(first) {
+                remove_within(inner, rest);
             }
         }
+    }
+}
+
+fn remove_within(value: &mut Value, key: &str) {
+    match value {
+        Value::Dict(_, dict) => remove(dict, key),
+        Value::Array(_, items) => {
+            let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+            let index: Option<usize> = first.parse().ok().filter(|index| *index < items.len());
+            match (index, rest) {
+                (Some(index), Some(rest)) => remove_within(&mut items[index], rest),
+                (Some(index), None) => drop(items.remove(index)),
+                (None, _) => {}
+            }
+        }
+        _ => {}
     }
 }
 

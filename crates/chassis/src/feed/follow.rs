@@ -1,5 +1,5 @@
 //! The following side of a feed: applies changes to a projection and keeps the cursor in the same transaction, so that the effect is exactly once.
-use std::{future::Future, time::Duration};
+use std::{future::Future, iter::Peekable, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
 use proto::common::v1::FeedMark;
@@ -41,7 +41,9 @@ const ABSURD: Duration = Duration::from_secs(20);
 /// How long a peer may take to open the stream, and to say anything at all, heartbeats included (every 5 s): after that
 /// it hangs, and another replica of it may not.
 pub(super) const SILENCE: Duration = Duration::from_secs(20);
-/// First and last pause before trying again after a peer went away. The last is shorter than the lease: whoever tries keeps its place meanwhile.
+/// First and last pause before trying again after a peer went away. The last is shorter than the lease, so that whoever is told at once that a peer is
+/// away keeps its place. Whoever waits longer than that to be told anything may lose it, and other replicas try in turn: the place goes to and
+/// fro between them, which costs nothing, since nobody can follow.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// A change as a follower gets it.
@@ -66,8 +68,8 @@ pub enum Turn {
     Complete,
 }
 
-/// What a follower does at a turn, in the transaction of the changes that come with it: before them where a snapshot begins, after them
-/// where it is complete.
+/// What a follower does at a turn: where a snapshot begins, in the transaction of its first changes and before them; where it is complete, in one of
+/// its own.
 pub type Turned<E> = for<'c, 't> fn(&'c Tx<'t>, Turn) -> BoxFuture<'c, Result<(), E>>;
 
 /// What to follow and who follows.
@@ -133,7 +135,7 @@ where
 }
 
 enum Ended {
-    /// Something came before the stream ended.
+    /// Something came and was kept before the stream ended.
     Progressed,
     /// Nothing did, or it could not be applied.
     Failed(Trouble),
@@ -175,7 +177,6 @@ where
         let chunk = match tokio::time::timeout(RENEW, chunks.next()).await {
             Ok(Some(chunk)) => {
                 heard = Instant::now();
-                progressed = true;
                 chunk
             }
             Ok(None) if progressed => return Ended::Progressed,
@@ -184,31 +185,29 @@ where
             // Nothing new: only confirm the lease.
             Err(_) => Vec::new(),
         };
-        let mut batch = Batch::new(cursor.clone());
-        batch.begins = begins && !chunk.is_empty();
-        begins &= !batch.begins;
-        let mut failure = None;
-        for entry in chunk {
-            match entry {
-                Ok(entry) => batch.push(entry),
-                Err(status) => {
-                    failure = Some(status);
-                    break;
-                }
+        let mut entries = chunk.into_iter().peekable();
+        loop {
+            let mut batch = Batch::new(cursor.clone());
+            batch.begins = begins && entries.peek().is_some();
+            begins &= !batch.begins;
+            let failure = batch.fill(&mut entries);
+            match commit(context, follow, &cursor, &batch, apply, turned).await {
+                Ok(true) => {}
+                Ok(false) => return Ended::Elsewhere,
+                // The same changes come again, and most likely fail again: nothing behind them is applied until somebody mends it.
+                Err(error) => return Ended::Failed(Trouble::new("apply", format!("{error:?}"))),
             }
-        }
-        match commit(context, follow, &cursor, &batch, apply, turned).await {
-            Ok(true) => {}
-            Ok(false) => return Ended::Elsewhere,
-            // The same changes come again, and most likely fail again: nothing behind them is applied until somebody mends it.
-            Err(error) => return Ended::Failed(Trouble::new("apply", format!("{error:?}"))),
-        }
-        if batch.heard {
-            pulse.beats(context, batch.time, batch.changes.len());
-        }
-        cursor = batch.cursor;
-        if let Some(status) = failure {
-            return broken(context, follow, &cursor, &status, progressed).await;
+            progressed |= batch.heard;
+            if batch.heard {
+                pulse.beats(context, batch.time, batch.changes.len());
+            }
+            cursor = batch.cursor;
+            if let Some(status) = failure {
+                return broken(context, follow, &cursor, &status, progressed).await;
+            }
+            if entries.peek().is_none() {
+                break;
+            }
         }
     }
 }
@@ -270,6 +269,23 @@ impl<M> Batch<M> {
             time: None,
             causes: Vec::new(),
         }
+    }
+
+    /// Takes what goes together, up to an error. The end of a snapshot is by itself: who follows locks rows in their order, and what a
+    /// snapshot left out stands anywhere in it.
+    fn fill(&mut self, entries: &mut Peekable<impl Iterator<Item = Result<Entry<M>, Status>>>) -> Option<Status> {
+        let completes = |entry: &Result<Entry<M>, Status>| {
+            matches!(entry, Ok(Entry { event: Event::Mark(FeedMark::SnapshotComplete), .. }))
+        };
+        while let Some(entry) =
+            entries.next_if(|entry| !self.completes && (self.changes.is_empty() || !completes(entry)))
+        {
+            match entry {
+                Ok(entry) => self.push(entry),
+                Err(status) => return Some(status),
+            }
+        }
+        None
     }
 
     fn push(&mut self, entry: Entry<M>) {
@@ -437,6 +453,30 @@ mod tests {
     fn a_batch_knows_each_cause_once_and_the_last_change_s_last() {
         assert_eq!(batch(["a", "a", "b", "", "a", "c", "c", ""]).causes, ["b", "a", "c"]);
         assert!(batch(["", ""]).causes.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_snapshot_is_a_batch_by_itself() {
+        let entry = |event| Ok(Entry { position: FeedPosition::default(), event });
+        let mark = |mark| entry(Event::Mark(mark));
+        let change = || entry(Event::Change(()));
+        let entries = [
+            change(),
+            mark(FeedMark::Heartbeat),
+            change(),
+            mark(FeedMark::SnapshotComplete),
+            change(),
+            Err(Status::unavailable("breaks off")),
+        ];
+        let mut entries = entries.into_iter().peekable();
+        let batches: Vec<_> = std::iter::from_fn(|| {
+            entries.peek()?;
+            let mut batch = Batch::new(String::new());
+            let failed = batch.fill(&mut entries).is_some();
+            Some((batch.changes.len(), batch.completes, failed))
+        })
+        .collect();
+        assert_eq!(batches, [(2, false, false), (0, true, false), (1, false, true)]);
     }
 
     #[test]

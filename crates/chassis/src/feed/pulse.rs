@@ -38,11 +38,13 @@ pub(super) struct Pulse {
     failing: Option<Instant>,
     resting: Option<Instant>,
     told: bool,
+    /// A lag of ours stands among the measurements.
+    measured: bool,
 }
 
 impl Pulse {
     pub(super) fn new(context: &Context, name: &'static str) -> Self {
-        Self { name, fresh: context.clock.now(), failing: None, resting: None, told: false }
+        Self { name, fresh: context.clock.now(), failing: None, resting: None, told: false, measured: false }
     }
 
     /// Something came and is kept.
@@ -80,13 +82,17 @@ impl Pulse {
     /// fro, and none of them has anything new to tell.
     pub(super) fn rests(&mut self) {
         let since = *self.resting.get_or_insert_with(Instant::now);
-        if self.failing.is_some() && since.elapsed() >= SILENCE {
-            (self.failing, self.told) = (None, false);
+        if since.elapsed() < SILENCE {
+            return;
+        }
+        (self.failing, self.told) = (None, false);
+        if std::mem::take(&mut self.measured) {
             telemetry::record_feed_lag(self.name, 0.0, 0);
         }
     }
 
-    fn measure(&self, context: &Context, changes: u64) {
+    fn measure(&mut self, context: &Context, changes: u64) {
+        self.measured = true;
         let lag = context.clock.now().duration_since(self.fresh).as_secs_f64().max(0.0);
         telemetry::record_feed_lag(self.name, lag, changes);
     }
@@ -97,7 +103,40 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::{clock::Clock, peers::Peers, testing::noon};
+    use crate::{
+        clock::Clock,
+        peers::Peers,
+        testing::{DEADLINE, noon, otlp::Receiver},
+    };
+
+    /// Rests for as long as is given.
+    fn rest(pulse: &mut Pulse, long: Duration) {
+        pulse.rests();
+        pulse.resting = pulse.resting.map(|since| since.checked_sub(long).unwrap());
+        pulse.rests();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_replica_that_lost_its_place_without_any_trouble_does_not_export_its_old_lag_for_ever() {
+        let receiver = Receiver::start().unwrap();
+        let config = telemetry::Config { otlp_endpoint: Some(receiver.endpoint()), ..telemetry::Config::default() };
+        let (dispatch, guard) = telemetry::scoped(&config, |_| {}).unwrap();
+        let context = Context::new(Clock::mock(noon()), Peers::default());
+        let mut pulse = Pulse::new(&context, "scores");
+        let late = noon() - jiff::SignedDuration::from_hours(3);
+        tracing::dispatcher::with_default(&dispatch, || pulse.beats(&context, Some(late), 1));
+        guard.flush();
+        let lag = |value: f64| {
+            receiver.wait_for_measurements(
+                move |all| all.iter().any(|one| one.name == "feed.lag" && one.value == value),
+                DEADLINE,
+            )
+        };
+        lag(10_800.0).await.unwrap();
+        tracing::dispatcher::with_default(&dispatch, || rest(&mut pulse, SILENCE));
+        guard.flush();
+        lag(0.0).await.unwrap();
+    }
 
     /// The lines that a pulse writes: level and message.
     fn lines(work: impl FnOnce(&mut Pulse, &Context)) -> Vec<(String, String)> {
@@ -149,15 +188,10 @@ mod tests {
         });
         let levels: Vec<_> = all.iter().map(|(level, _)| level.as_str()).collect();
         assert_eq!(levels, ["WARN", "INFO", "WARN", "INFO"], "{all:?}");
-        let resting = |pulse: &mut Pulse, long: Duration| {
-            pulse.rests();
-            pulse.resting = pulse.resting.map(|since| since.checked_sub(long).unwrap());
-            pulse.rests();
-        };
         // Another replica takes over in the midst of it: from then on it is no trouble of ours.
         let all = lines(|pulse, context| {
             stays(pulse, context);
-            resting(pulse, SILENCE);
+            rest(pulse, SILENCE);
             pulse.beats(context, None, 0);
         });
         assert_eq!(all.len(), 1, "{all:?}");
@@ -165,7 +199,7 @@ mod tests {
         let all = lines(|pulse, context| {
             for _ in 0..3 {
                 stays(pulse, context);
-                resting(pulse, Duration::ZERO);
+                rest(pulse, Duration::ZERO);
             }
         });
         assert_eq!(all.len(), 1, "{all:?}");

@@ -83,7 +83,7 @@ impl HttpBody for Ending {
     }
 }
 
-/// The body of a client's stream, which is waited for only so long. The time while the service is at work, and does not ask for more, does
+/// The body of a request that is waited for only so long. The time while the service is at work, and does not ask for more, does
 /// not count.
 pub(super) struct Patient {
     inner: Body,

@@ -10,13 +10,14 @@ use std::{
 };
 
 use futures::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tower::Service;
 
 use super::{
-    CALL_TIMEOUT, MAX_CONCURRENT_CALLS, MAX_MESSAGE_BYTES, MAX_WATCHERS, Response, answer,
+    CALL_TIMEOUT, MAX_CONCURRENT_CALLS, MAX_FOREIGN_STREAMS, MAX_MESSAGE_BYTES, MAX_PROBES, MAX_WATCHERS, Response,
+    answer,
     auth::Auth,
     body::{Ending, Patient},
     is_health,
@@ -25,6 +26,8 @@ use crate::{clock::stopwatch, error::Error, peers, telemetry};
 
 /// Taken off the caller's deadline so that the answer arrives before it.
 const ANSWER_MARGIN: Duration = Duration::from_millis(5);
+/// Health and reflection, which come with the transport and end with the drain.
+const FOREIGN: &str = "/grpc.";
 
 /// What stands between the transport and the services.
 #[derive(Clone)]
@@ -32,7 +35,9 @@ pub(super) struct Guard {
     inner: Auth,
     methods: Arc<telemetry::KnownMethods>,
     admitted: Arc<Semaphore>,
+    probes: Probes,
     watchers: Arc<Semaphore>,
+    foreign_streams: Arc<Semaphore>,
     client_idle: Duration,
     shutdown: CancellationToken,
 }
@@ -44,8 +49,10 @@ impl Guard {
         client_idle: Duration,
         shutdown: CancellationToken,
     ) -> Self {
-        let (admitted, watchers) = (Semaphore::new(MAX_CONCURRENT_CALLS), Semaphore::new(MAX_WATCHERS));
-        Self { inner, methods, admitted: Arc::new(admitted), watchers: Arc::new(watchers), client_idle, shutdown }
+        let places = |most| Arc::new(Semaphore::new(most));
+        let (admitted, watchers) = (places(MAX_CONCURRENT_CALLS), places(MAX_WATCHERS));
+        let (probes, foreign_streams) = (Probes::default(), places(MAX_FOREIGN_STREAMS));
+        Self { inner, methods, admitted, probes, watchers, foreign_streams, client_idle, shutdown }
     }
 }
 
@@ -60,27 +67,30 @@ impl Service<http::Request<Body>> for Guard {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        let permit = match Arc::clone(&self.admitted).try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) if is_health(path) => None,
-            Err(_) => return shed("concurrency", "too many calls at once"),
+        let foreign = path.starts_with(FOREIGN);
+        // Strangers may probe. So that they crowd out no call, probes take no place among the calls but one of their own.
+        let (permit, probe) = if is_health(path) {
+            (None, Some(self.probes.enter()))
+        } else {
+            match Arc::clone(&self.admitted).try_acquire_owned() {
+                Ok(permit) => (Some(permit), None),
+                Err(_) => return shed("concurrency", "too many calls at once"),
+            }
         };
-        // Our own watchers end with the drain by themselves; those of health and reflection would hold it up.
-        let foreign = path.starts_with("/grpc.");
-        let drain = foreign.then(|| self.shutdown.clone());
         // Anything unknown is unary.
-        let (sends, watches) = self
-            .methods
-            .get(path)
-            .map_or((foreign, foreign), |method| (method.client_streaming, method.server_streaming));
-        let watcher = if watches && !foreign {
-            match Arc::clone(&self.watchers).try_acquire_owned() {
+        let (sends, watches) =
+            self.methods.get(path).map_or((false, false), |method| (method.client_streaming, method.server_streaming));
+        let watcher = if watches {
+            let places = if foreign { &self.foreign_streams } else { &self.watchers };
+            match Arc::clone(places).try_acquire_owned() {
                 Ok(watcher) => Some(watcher),
                 Err(_) => return shed("watchers", "too many open watchers"),
             }
         } else {
             None
         };
+        // Our own watchers end with the drain by themselves; those of health and reflection would hold it up.
+        let drain = foreign.then(|| self.shutdown.clone());
         // A stream lives as long as its two ends want, unless the caller sets a deadline.
         let streaming = sends || watches;
         let asked = request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
@@ -90,21 +100,36 @@ impl Service<http::Request<Body>> for Guard {
             (None, false) => Some(CALL_TIMEOUT),
             (None, true) => None,
         };
+        // What has no time limit, or is not asked who it is, is not waited for without end: it holds a place from its first byte on.
+        let request = if streaming || foreign {
+            request.map(|body| Body::new(Patient::new(body, self.client_idle)))
+        } else {
+            request
+        };
         let request = match &drain {
             // In both directions, or the connection would wait for a client that never hangs up.
             Some(drain) => request.map(|body| Body::new(Ending::new(body, None, Some(drain.clone()), None))),
-            None if sends => request.map(|body| Body::new(Patient::new(body, self.client_idle))),
             None => request,
         };
         let call = self.inner.call(request);
         Box::pin(async move {
-            // Held until the answer's head is ready: a watcher counts as such once it streams.
+            // Held until the answer's head is ready. A stream then holds only its place among the watchers, which it took before the call.
             let _permit = permit;
             let deadline = limit.map(|limit| stopwatch() + limit);
             let guarded = AssertUnwindSafe(peers::with_deadline(deadline, call)).catch_unwind();
-            let result = match deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline.into(), guarded).await,
-                None => Ok(guarded.await),
+            let limited = async {
+                match deadline {
+                    Some(deadline) => tokio::time::timeout_at(deadline.into(), guarded).await,
+                    None => Ok(guarded.await),
+                }
+            };
+            let result = match probe {
+                None => limited.await,
+                Some(gives_way) => tokio::select! {
+                    biased;
+                    result = limited => result,
+                    () = gives_way => return shed("probes", "too many probes at once").await,
+                },
             };
             Ok(match result {
                 Ok(Ok(Ok(response))) if streaming && !http_body::Body::is_end_stream(response.body()) => {
@@ -116,6 +141,28 @@ impl Service<http::Request<Body>> for Guard {
                 Err(_) => answer(Error::Deadline),
             })
         })
+    }
+}
+
+/// Probes in work. The newest always comes in, and the oldest gives way: it has had time to send the few bytes that a probe is, which all that are
+/// meant come with. Were places given out and kept, whoever holds them all without a word could have this process restarted for being silent.
+#[derive(Clone, Default)]
+struct Probes(Arc<watch::Sender<u64>>);
+
+impl Probes {
+    /// Counts one more, and ends once it must give way.
+    fn enter(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (counter, mut come) = (Arc::clone(&self.0), self.0.subscribe());
+        let mut last = 0;
+        counter.send_modify(|come| {
+            *come += 1;
+            last = *come + MAX_PROBES;
+        });
+        async move {
+            // The counter lives as long as this waits for it.
+            let _counter = counter;
+            let _ = come.wait_for(|come| *come >= last).await;
+        }
     }
 }
 
@@ -162,6 +209,19 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_newest_probe_comes_in_and_the_oldest_gives_way() {
+        let probes = Probes::default();
+        let mut oldest = std::pin::pin!(probes.enter());
+        let mut second = std::pin::pin!(probes.enter());
+        for _ in 2..MAX_PROBES {
+            drop(probes.enter());
+        }
+        assert_eq!(futures::poll!(&mut oldest), Poll::Pending);
+        drop(probes.enter());
+        assert_eq!((futures::poll!(&mut oldest), futures::poll!(&mut second)), (Poll::Ready(()), Poll::Pending));
+    }
 
     #[test]
     fn timeouts_are_read_as_grpc_writes_them() {

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 use std::net::SocketAddr;
 
-use h2::client::SendRequest;
+use h2::{
+    SendStream,
+    client::{ResponseFuture, SendRequest},
+};
 use http::{HeaderMap, Request};
 use tonic::{Status, body::Body};
 
@@ -38,6 +41,13 @@ impl Wire {
 
     /// The same with any bytes in place of the message's frame.
     pub async fn send(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        let mut call = self.open(path, headers).await;
+        call.sent.send_data(body.into(), true).unwrap();
+        call.answer().await
+    }
+
+    /// Sends the headers of a call and nothing else.
+    pub async fn open(&self, path: &str, headers: &[(&str, &str)]) -> Open {
         let mut request = Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
@@ -45,9 +55,20 @@ impl Wire {
             request = request.header(*name, *value);
         }
         let mut send = self.0.clone().ready().await.unwrap();
-        let (response, mut stream) = send.send_request(request.body(()).unwrap(), false).unwrap();
-        stream.send_data(body.into(), true).unwrap();
-        let response = response.await.unwrap();
+        let (response, sent) = send.send_request(request.body(()).unwrap(), false).unwrap();
+        Open { response, sent }
+    }
+}
+
+/// A call whose message is still to come.
+pub struct Open {
+    response: ResponseFuture,
+    sent: SendStream<Bytes>,
+}
+
+impl Open {
+    pub async fn answer(self) -> Answer {
+        let response = self.response.await.unwrap();
         let headers = response.headers().clone();
         let mut incoming = response.into_body();
         let mut body = Vec::new();

@@ -25,13 +25,18 @@ pub enum Feed {
     Contacts,
     /// Changes of complaints
     Complaints,
+    /// Who enters and leaves a segment, or any
+    Segment,
 }
 
 /// `watch`.
 ///
 /// # Errors
 /// What the service answered; a server that goes away.
-pub async fn watch(target: &Target, feed: Feed, cursor: &str, only_new: bool) -> Result<()> {
+pub async fn watch(target: &Target, feed: Feed, segment: Option<String>, cursor: &str, only_new: bool) -> Result<()> {
+    if segment.is_some() && !matches!(feed, Feed::Segment) {
+        return Err(Error::new("only `watch segment` takes a name"));
+    }
     let client = target.client()?;
     let cursor = cursor.to_owned();
     match feed {
@@ -67,6 +72,33 @@ pub async fn watch(target: &Target, feed: Feed, cursor: &str, only_new: bool) ->
                                 .unwrap_or_default();
                             let cause = view::word(cause.as_str_name(), "CHANGE_CAUSE_");
                             view::line(format!("{}  {}{before}  ({cause})", standing.customer_id, words(&standing)));
+                        }
+                        None => {}
+                    }
+                    Ok(())
+                },
+            )
+            .await
+        }
+        Feed::Segment => {
+            use scoring::watch_segment_response::Event;
+            let segment_id = segment.unwrap_or_default();
+            let message = scoring::WatchSegmentRequest { segment_id, cursor, only_new };
+            let stream = client.scoring().watch_segment(Request::new(message)).await?.into_inner();
+            follow(
+                stream,
+                |item| item.position.as_ref(),
+                |item| {
+                    if target.json {
+                        return view::json("clientele.scoring.v1.WatchSegmentResponse", &item);
+                    }
+                    match item.event {
+                        Some(Event::Mark(mark)) => show_mark(mark, item.position.as_ref()),
+                        Some(Event::Change(change)) => {
+                            let cause = view::word(change.cause().as_str_name(), "CHANGE_CAUSE_");
+                            let entered = change.entered.iter().map(|id| format!("+{id}"));
+                            let moves: Vec<_> = entered.chain(change.left.iter().map(|id| format!("-{id}"))).collect();
+                            view::line(format!("{}  {}  ({cause})", change.customer_id, moves.join(" ")));
                         }
                         None => {}
                     }

@@ -4,6 +4,7 @@ use std::{collections::HashSet, fmt, str::FromStr};
 use chassis::parse::Check;
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use proto::profiles::v1::{self as pb, customer::Kind as Basics};
+use uuid::Uuid;
 
 /// Longest name of a company, and so longest search for a name.
 pub(crate) const MAX_NAME: usize = 200;
@@ -134,6 +135,10 @@ impl Details {
             acquisition_source: source.into(),
             acquisition_cost: cost
                 .map(|cost| check.money(&format!("{path}.acquisition_cost"), Some(cost), 0..=MAX_COST)),
+            introduced_by: check
+                .optional_uuid(&format!("{path}.introduced_by"), &customer.introduced_by)
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
             ..Default::default()
         })
     }
@@ -180,6 +185,11 @@ impl Details {
             Some(Basics::Company(company)) => name_key(&company.name),
             None => String::new(),
         }
+    }
+
+    /// The customer who introduced them.
+    pub(crate) fn introduced_by(&self) -> Option<Uuid> {
+        Uuid::parse_str(&self.0.introduced_by).ok()
     }
 
     pub(crate) fn identities(&self) -> Vec<Identity> {

@@ -8,7 +8,7 @@ use super::details::{Details, Kind};
 /// What a mask may name.
 const ALLOWED: &str = "person, person.given_name, person.family_name, person.birth_date, person.employer, person.position, company, \
      company.name, company.founded_date, company.legal_form, company.line_of_business, identities, phones, mails, addresses, \
-     showed_interest, targeted, acquisition_source and acquisition_cost are allowed";
+     showed_interest, targeted, acquisition_source, acquisition_cost and introduced_by are allowed";
 /// Fields of the record that no caller sets.
 const OUTPUT_ONLY: [&str; 7] =
     ["customer_id", "etag", "revision", "standing", "open_complaints", "create_time", "update_time"];
@@ -43,6 +43,7 @@ enum Field {
     Targeted,
     AcquisitionSource,
     AcquisitionCost,
+    IntroducedBy,
 }
 
 impl Field {
@@ -67,6 +68,7 @@ impl Field {
             "targeted" => Self::Targeted,
             "acquisition_source" => Self::AcquisitionSource,
             "acquisition_cost" => Self::AcquisitionCost,
+            "introduced_by" => Self::IntroducedBy,
             _ => return None,
         })
     }
@@ -87,7 +89,8 @@ impl Field {
             | Self::ShowedInterest
             | Self::Targeted
             | Self::AcquisitionSource
-            | Self::AcquisitionCost => None,
+            | Self::AcquisitionCost
+            | Self::IntroducedBy => None,
         }
     }
 
@@ -134,6 +137,7 @@ impl Field {
             Self::Targeted => to.targeted = from.targeted,
             Self::AcquisitionSource => to.acquisition_source = from.acquisition_source,
             Self::AcquisitionCost => to.acquisition_cost.clone_from(&from.acquisition_cost),
+            Self::IntroducedBy => to.introduced_by.clone_from(&from.introduced_by),
         }
     }
 }

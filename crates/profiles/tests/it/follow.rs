@@ -17,7 +17,7 @@ chassis::db_tests!(
     older_news_and_news_of_nobody_is_dropped,
     open_complaints_are_counted_whatever_order_news_comes_in,
     news_that_came_while_the_service_was_down_is_caught_up_with,
-    news_in_a_flood_reaches_every_record_once,
+    news_in_a_flood_reaches_every_record_and_is_not_told_again,
     a_snapshot_replaces_newer_revisions_and_complaints_that_it_does_not_name_are_dropped,
 );
 
@@ -129,11 +129,13 @@ async fn news_that_came_while_the_service_was_down_is_caught_up_with(backend: Ba
     until(&world, &b, "of the other too", |customer| tier(customer) == Some(Tier::Ordinary)).await;
 }
 
-async fn news_in_a_flood_reaches_every_record_once(backend: Backend) {
+async fn news_in_a_flood_reaches_every_record_and_is_not_told_again(backend: Backend) {
     let mut world = World::new(backend).await;
     let names: Vec<String> = (0..300).map(|id| format!("f-{id}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let ids: Vec<_> = world.ensure(&names).await.into_iter().map(|customer| customer.customer_id).collect();
+    let request = pb::WatchCustomersRequest { cursor: String::new(), only_new: true };
+    let mut changes = world.client.watch_customers(request).await.unwrap().into_inner();
     // Two replicas: one of them follows at a time.
     let _other = world.replica().await;
     for revision in 1..=4 {
@@ -143,10 +145,21 @@ async fn news_in_a_flood_reaches_every_record_once(backend: Backend) {
     }
     let last = ids.last().unwrap();
     until(&world, last, "the last news shows", |customer| tier(customer) == Some(Tier::Important)).await;
-    for id in ids {
-        let customer = world.get(&id).await;
+    for id in &ids {
+        let customer = world.get(id).await;
         let standing = customer.standing.unwrap();
-        assert_eq!((standing.revision, standing.tier()), (4, Tier::Important));
+        assert_eq!((customer.revision, standing.revision, standing.tier()), (1, 4, Tier::Important));
+    }
+    // Whoever follows the records hears of what comes after, and of nothing before it.
+    let created = world.create(person("A", "A")).await;
+    loop {
+        match changes.next().await.unwrap().unwrap().event {
+            Some(Event::Mark(_)) => {}
+            event => {
+                assert_eq!(event, Some(Event::Customer(created)));
+                break;
+            }
+        }
     }
 }
 

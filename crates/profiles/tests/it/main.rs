@@ -4,6 +4,7 @@
 mod create;
 mod ensure;
 mod follow;
+mod introduced;
 mod list;
 mod nonsense;
 mod peers;

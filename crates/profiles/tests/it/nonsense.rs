@@ -77,6 +77,7 @@ fn customer(text: &str, person: bool, number: i64) -> pb::Customer {
         }],
         acquisition_source: number as i32,
         acquisition_cost: Some(Money { currency_code: text(), minor_units: number }),
+        introduced_by: text(),
         ..Default::default()
     }
 }

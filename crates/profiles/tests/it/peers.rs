@@ -194,6 +194,7 @@ macro_rules! not_played {
 #[tonic::async_trait]
 impl spb::scoring_server::Scoring for FakeScoring {
     type WatchScoresStream = Boxed<spb::WatchScoresResponse>;
+    type WatchSegmentStream = Boxed<spb::WatchSegmentResponse>;
 
     async fn watch_scores(
         &self,
@@ -222,7 +223,10 @@ impl spb::scoring_server::Scoring for FakeScoring {
         record_purchases: spb::RecordPurchasesRequest => spb::RecordPurchasesResponse,
         stream_purchases: Streaming<spb::StreamPurchasesRequest> => spb::StreamPurchasesResponse,
         list_purchases: spb::ListPurchasesRequest => spb::ListPurchasesResponse,
+        record_service_costs: spb::RecordServiceCostsRequest => spb::RecordServiceCostsResponse,
+        record_payments: spb::RecordPaymentsRequest => spb::RecordPaymentsResponse,
         fit_models: spb::FitModelsRequest => spb::Operation,
+        hold_out: spb::HoldOutRequest => spb::Operation,
         rank_customers: spb::RankCustomersRequest => spb::Operation,
         get_operation: spb::GetOperationRequest => spb::Operation,
         list_operations: spb::ListOperationsRequest => spb::ListOperationsResponse,
@@ -231,6 +235,17 @@ impl spb::scoring_server::Scoring for FakeScoring {
         batch_get_scores: spb::BatchGetScoresRequest => spb::BatchGetScoresResponse,
         get_pyramid: spb::GetPyramidRequest => spb::GetPyramidResponse,
         get_standing_counts: spb::GetStandingCountsRequest => spb::GetStandingCountsResponse,
+        list_scores: spb::ListScoresRequest => spb::ListScoresResponse,
+        get_transitions: spb::GetTransitionsRequest => spb::GetTransitionsResponse,
+        create_segment: spb::CreateSegmentRequest => spb::CreateSegmentResponse,
+        get_segment: spb::GetSegmentRequest => spb::GetSegmentResponse,
+        list_segments: spb::ListSegmentsRequest => spb::ListSegmentsResponse,
+        update_segment: spb::UpdateSegmentRequest => spb::UpdateSegmentResponse,
+        delete_segment: spb::DeleteSegmentRequest => spb::DeleteSegmentResponse,
+        preview_segment: spb::PreviewSegmentRequest => spb::PreviewSegmentResponse,
+        list_segment_members: spb::ListSegmentMembersRequest => spb::ListSegmentMembersResponse,
+        watch_segment: spb::WatchSegmentRequest => Self::WatchSegmentStream,
+        cluster_customers: spb::ClusterCustomersRequest => spb::Operation,
     }
 }
 

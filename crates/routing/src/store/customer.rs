@@ -7,10 +7,10 @@ use chassis::{
     Result, Tx,
     clock::at_micros,
     db::{BoxFuture, bulk, sql},
-    feed::{self, Turn},
+    feed::{self, Kept, Turn},
 };
 use proto::{complaints::v1 as complaints, profiles::v1 as profiles, scoring::v1 as scoring};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, TryGetable, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, TryGetable};
 use uuid::Uuid;
 
 use super::{VIEW, setup::setup_message};
@@ -28,15 +28,6 @@ fn id_of(row: &QueryResult) -> Result<Uuid> {
 fn publish(tx: &Tx<'_>, id: Uuid, message: CustomerMessage, cause: &str) {
     let message = CustomerMessage { customer_id: id.as_bytes().to_vec(), ..message };
     tx.publish_caused(VIEW, id, &Change { part: Some(Part::Customer(message)) }, cause);
-}
-
-/// What is kept of a peer: the columns of a table that one feed fills, `N` with the key.
-struct Kept<const N: usize> {
-    table: &'static str,
-    key: &'static str,
-    revision: &'static str,
-    /// All that comes with the key, the revision first.
-    columns: &'static [&'static str],
 }
 
 const STANDINGS: Kept<8> = Kept {
@@ -58,44 +49,16 @@ const COMPLAINTS: Kept<4> = Kept {
     columns: &["revision", "customer_id", "is_open"],
 };
 
-impl<const N: usize> Kept<N> {
-    /// Writes rows of key and columns, in the order of their keys: what is newer than what is kept, and what a snapshot says, `true` with the
-    /// row, wherever it is different. The customers whose rows changed.
-    async fn put(&self, tx: &Tx<'_>, rows: impl Iterator<Item = (bool, [Value; N])>) -> Result<Vec<Uuid>> {
-        let Self { table, key, revision, columns } = self;
-        let rows: Vec<_> = rows.collect();
-        let each = |write: fn(&str, &str) -> String, between: &str| {
-            columns.iter().map(|column| write(table, column)).collect::<Vec<_>>().join(between)
-        };
-        let head = format!("INSERT INTO {table} ({key}, {}) VALUES ", columns.join(", "));
-        let set = each(|_, column| format!("{column} = excluded.{column}"), ", ");
-        let differs = each(|table, column| format!("{table}.{column} IS DISTINCT FROM excluded.{column}"), " OR ");
-        let mut changed = Vec::new();
-        // In runs, not in two passes: the order of ids stays. Only the one batch in which a snapshot ends has both kinds.
-        for run in rows.chunk_by(|(one, _), (next, _)| one == next) {
-            let wins = match run.first() {
-                Some((true, _)) => differs.clone(),
-                _ => format!("{table}.{revision} < excluded.{revision}"),
-            };
-            let tail = format!(" ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {wins} RETURNING customer_id");
-            for row in bulk::query(&**tx, &head, run.iter().map(|(_, row)| row.clone()), &tail).await? {
-                changed.push(id_of(&row)?);
-            }
-        }
-        Ok(changed)
-    }
-}
-
 /// Where customers stand, as scoring announced it.
 pub(crate) async fn apply_standings(tx: &Tx<'_>, changes: &[feed::Change<scoring::ScoreChange>]) -> Result<()> {
     let news = feed::newest(changes, |change| {
         let standing = change.standing.as_ref()?;
         Some((standing.customer_id.as_str(), standing.revision, standing))
     });
-    let rows = news.iter().map(|(id, news)| {
+    let changed = STANDINGS.put(tx, &news, |id, news| {
         let standing = Standing::from(news.item);
-        let row = [
-            (*id).into(),
+        [
+            id.into(),
             standing.revision.into(),
             i32::from(standing.relationship).into(),
             i32::from(standing.stage).into(),
@@ -103,10 +66,9 @@ pub(crate) async fn apply_standings(tx: &Tx<'_>, changes: &[feed::Change<scoring
             i32::from(standing.code).into(),
             standing.estimated.into(),
             standing.since.into(),
-        ];
-        (news.authoritative, row)
+        ]
     });
-    for id in STANDINGS.put(tx, rows).await? {
+    for id in changed.await? {
         if let Some(news) = news.get(&id) {
             let standing = scoring::Standing { customer_id: String::new(), ..news.item.clone() };
             publish(tx, id, CustomerMessage { standing: Some(standing), ..Default::default() }, news.cause);
@@ -123,11 +85,8 @@ pub(crate) async fn apply_customers(
 ) -> Result<()> {
     let news = feed::newest(changes, |customer| Some((customer.customer_id.as_str(), customer.revision, customer)));
     let points: BTreeMap<Uuid, Vec<u8>> = news.iter().map(|(id, news)| (*id, to_bytes(&key.of(news.item)))).collect();
-    let rows = news
-        .iter()
-        .zip(points.values())
-        .map(|((id, news), points)| (news.authoritative, [(*id).into(), news.revision.into(), points.clone().into()]));
-    for id in POINTS.put(tx, rows).await? {
+    let changed = POINTS.put(tx, &news, |id, news| [id.into(), news.revision.into(), points.get(&id).cloned().into()]);
+    for id in changed.await? {
         let points = points.get(&id).cloned();
         publish(tx, id, CustomerMessage { points, ..Default::default() }, "");
     }
@@ -145,27 +104,18 @@ pub(crate) async fn apply_complaints(tx: &Tx<'_>, changes: &[feed::Change<compla
         };
         Some((complaint.complaint_id.as_str(), complaint.revision, (customer_id, complaint.state().is_open())))
     });
-    let rows = news.iter().map(|(id, news)| {
+    let changed = COMPLAINTS.put(tx, &news, |id, news| {
         let (customer_id, is_open) = news.item;
-        (news.authoritative, [(*id).into(), news.revision.into(), customer_id.into(), is_open.into()])
+        [id.into(), news.revision.into(), customer_id.into(), is_open.into()]
     });
-    let changed = COMPLAINTS.put(tx, rows).await?;
-    count_open(tx, changed.into_iter().collect()).await
+    count_open(tx, changed.await?).await
 }
 
-/// Drops the complaints that a whole snapshot did not name: those that their service lost would pause selling for ever. Until it is complete
-/// they stay, with a negative revision, which turns positive again by whatever comes of them.
+/// Drops the complaints that a whole snapshot did not name: those that their service lost would pause selling for ever.
 pub(crate) async fn drop_lost_complaints(tx: &Tx<'_>, turn: Turn) -> Result<()> {
     match turn {
-        Turn::Begins => {
-            tx.execute_unprepared("UPDATE pause SET revision = -revision WHERE revision > 0").await?;
-            Ok(())
-        }
-        Turn::Complete => {
-            let text = "DELETE FROM pause WHERE revision < 0 RETURNING customer_id";
-            let rows = tx.query_all_raw(sql(&**tx, text, [])).await?;
-            count_open(tx, rows.iter().map(id_of).collect::<Result<_>>()?).await
-        }
+        Turn::Begins => COMPLAINTS.doubt(tx).await,
+        Turn::Complete => count_open(tx, COMPLAINTS.drop_doubted(tx).await?).await,
     }
 }
 

@@ -23,14 +23,21 @@ use crate::{
     in_force::Scorer,
     ledger::{Call, Recorded},
     operation::News,
-    purchase::Rules,
+    row::Rules,
+    segment,
     standing::TOPIC,
     store,
 };
 
+mod books;
+mod listed;
 mod operations;
 mod purchases;
 mod scores;
+mod segments;
+mod transitions;
+
+use scores::Show;
 
 /// Scores of one call.
 const MAX_SCORES: usize = 1_000;
@@ -52,6 +59,8 @@ pub struct Api {
     pub profiles: Channel,
     /// Wakes the worker, and who waits for an operation.
     pub news: News,
+    /// Wakes whoever fills segments.
+    pub to_fill: segment::News,
 }
 
 impl Api {
@@ -67,8 +76,22 @@ impl Scoring for Api {
         request: Request<pb::RecordPurchasesRequest>,
     ) -> Result<Response<pb::RecordPurchasesResponse>, Status> {
         let (counts, refusals) = self.record(request.into_inner().purchases, 0).await?;
-        let rejections = refusals.iter().map(crate::purchase::Refusal::to_proto).collect();
+        let rejections = refusals.iter().map(purchases::rejection).collect();
         Ok(Response::new(pb::RecordPurchasesResponse { counts: Some(counts), rejections }))
+    }
+
+    async fn record_service_costs(
+        &self,
+        request: Request<pb::RecordServiceCostsRequest>,
+    ) -> Result<Response<pb::RecordServiceCostsResponse>, Status> {
+        Ok(Response::new(self.record_costs(&request.into_inner()).await?))
+    }
+
+    async fn record_payments(
+        &self,
+        request: Request<pb::RecordPaymentsRequest>,
+    ) -> Result<Response<pb::RecordPaymentsResponse>, Status> {
+        Ok(Response::new(self.record_payments(&request.into_inner()).await?))
     }
 
     async fn stream_purchases(
@@ -92,7 +115,7 @@ impl Scoring for Api {
         // After reading them: what the books are kept in does not change any more once there are rows.
         self.scorer.in_force(self.db.read()).await?;
         let next_page_token = page.cut(&mut rows, |row| (row.time_us, row.source.clone(), row.purchase_id.clone()))?;
-        let purchases = rows.iter().map(|row| row.to_proto(&self.rules.currency)).collect();
+        let purchases = rows.iter().map(|row| row.to_proto(&self.rules)).collect();
         Ok(Response::new(pb::ListPurchasesResponse { purchases, next_page_token }))
     }
 
@@ -102,6 +125,10 @@ impl Scoring for Api {
         let operation =
             self.ask_for(kind, "FitModels", &request.request_id, &request, request.as_of.as_ref(), trial).await?;
         Ok(Response::new(operation))
+    }
+
+    async fn hold_out(&self, request: Request<pb::HoldOutRequest>) -> Result<Response<pb::Operation>, Status> {
+        Ok(Response::new(self.ask_to_hold_out(&request.into_inner()).await?))
     }
 
     async fn rank_customers(
@@ -169,9 +196,17 @@ impl Scoring for Api {
         let id = check.uuid("customer_id", &request.customer_id);
         let as_of = self.as_of(&mut check, request.as_of.as_ref());
         check.done()?;
-        let score = self.scores(&[id], as_of, request.with_evidence).await?.pop().flatten();
+        let show = Show { evidence: request.with_evidence, assessment: request.with_assessment };
+        let score = self.scores(&[id], as_of, show).await?.pop().flatten();
         let score = score.ok_or_else(|| Error::not_found("customer", id))?;
         Ok(Response::new(pb::GetScoreResponse { score: Some(score) }))
+    }
+
+    async fn list_scores(
+        &self,
+        request: Request<pb::ListScoresRequest>,
+    ) -> Result<Response<pb::ListScoresResponse>, Status> {
+        Ok(Response::new(self.all_scores(request.into_inner()).await?))
     }
 
     async fn batch_get_scores(
@@ -186,8 +221,9 @@ impl Scoring for Api {
         let ids: Vec<Uuid> = ids.map(|(id, index)| check.uuid(&format!("customer_ids[{index}]"), id)).collect();
         let as_of = self.as_of(&mut check, request.as_of.as_ref());
         check.done()?;
+        let show = Show { evidence: request.with_evidence, assessment: request.with_assessment };
         let mut reply = pb::BatchGetScoresResponse::default();
-        for (id, score) in ids.iter().zip(self.scores(&ids, as_of, request.with_evidence).await?) {
+        for (id, score) in ids.iter().zip(self.scores(&ids, as_of, show).await?) {
             match score {
                 Some(score) => reply.scores.push(score),
                 None => reply.not_found.push(id.to_string()),
@@ -207,6 +243,11 @@ impl Scoring for Api {
             reason: ErrorReason::NoRanking,
             message: "no ranking was made yet: call RankCustomers first".to_owned(),
         })?;
+        if basis != pb::PyramidBasis::Realised && last.ranking.is_realised_alone() {
+            let message = "the last ranking was made without models of buying and spending and knows what was realised \
+                           alone: ask for that, or call FitModels and RankCustomers first";
+            return Err(Error::Precondition { reason: ErrorReason::NoModel, message: message.to_owned() }.into());
+        }
         // As in ListPurchases.
         self.scorer.in_force(self.db.read()).await?;
         let (basis, tiers) = match basis {
@@ -242,6 +283,78 @@ impl Scoring for Api {
         let source = Source { db: self.db.clone(), topic: TOPIC, snapshot, shutdown: self.context.shutdown.clone() };
         let entries = feed::watch(source, &request.cursor, request.only_new).await?;
         Ok(Response::new(feed::respond::<feed::Scores>(entries)))
+    }
+
+    async fn get_transitions(
+        &self,
+        request: Request<pb::GetTransitionsRequest>,
+    ) -> Result<Response<pb::GetTransitionsResponse>, Status> {
+        Ok(Response::new(self.transitions(&request.into_inner()).await?))
+    }
+
+    async fn create_segment(
+        &self,
+        request: Request<pb::CreateSegmentRequest>,
+    ) -> Result<Response<pb::CreateSegmentResponse>, Status> {
+        Ok(Response::new(self.new_segment(request.into_inner()).await?))
+    }
+
+    async fn get_segment(
+        &self,
+        request: Request<pb::GetSegmentRequest>,
+    ) -> Result<Response<pb::GetSegmentResponse>, Status> {
+        Ok(Response::new(self.show_segment(&request.into_inner()).await?))
+    }
+
+    async fn list_segments(
+        &self,
+        _: Request<pb::ListSegmentsRequest>,
+    ) -> Result<Response<pb::ListSegmentsResponse>, Status> {
+        Ok(Response::new(self.all_segments().await?))
+    }
+
+    async fn update_segment(
+        &self,
+        request: Request<pb::UpdateSegmentRequest>,
+    ) -> Result<Response<pb::UpdateSegmentResponse>, Status> {
+        Ok(Response::new(self.change_segment(request.into_inner()).await?))
+    }
+
+    async fn delete_segment(
+        &self,
+        request: Request<pb::DeleteSegmentRequest>,
+    ) -> Result<Response<pb::DeleteSegmentResponse>, Status> {
+        Ok(Response::new(self.drop_segment(request.into_inner()).await?))
+    }
+
+    async fn preview_segment(
+        &self,
+        request: Request<pb::PreviewSegmentRequest>,
+    ) -> Result<Response<pb::PreviewSegmentResponse>, Status> {
+        Ok(Response::new(self.preview(&request.into_inner()).await?))
+    }
+
+    async fn list_segment_members(
+        &self,
+        request: Request<pb::ListSegmentMembersRequest>,
+    ) -> Result<Response<pb::ListSegmentMembersResponse>, Status> {
+        Ok(Response::new(self.segment_members(request.into_inner()).await?))
+    }
+
+    type WatchSegmentStream = BoxStream<'static, Result<pb::WatchSegmentResponse, Status>>;
+
+    async fn watch_segment(
+        &self,
+        request: Request<pb::WatchSegmentRequest>,
+    ) -> Result<Response<Self::WatchSegmentStream>, Status> {
+        Ok(Response::new(self.follow_segment(request.into_inner()).await?))
+    }
+
+    async fn cluster_customers(
+        &self,
+        request: Request<pb::ClusterCustomersRequest>,
+    ) -> Result<Response<pb::Operation>, Status> {
+        Ok(Response::new(self.ask_for_clusters(request.into_inner()).await?))
     }
 }
 

@@ -31,7 +31,8 @@ impl Api {
         let key = &idempotency::Key::parse(&mut check, rpc, request_id, request);
         let as_of = calendar::parse(&mut check, "as_of", as_of, self.scorer.day(now));
         check.done()?;
-        let operation = &Operation::queued(self.context.ids.next(), kind, as_of, trial, now);
+        let request = request.encode_to_vec();
+        let operation = &Operation { request, ..Operation::queued(self.context.ids.next(), kind, as_of, trial, now) };
         let first: pb::Operation = self
             .db
             .run_tx("ask_for_operation", |tx| {
@@ -51,6 +52,24 @@ impl Api {
         // A replay: the same operation, as it is by now.
         let id = Uuid::parse_str(&first.operation_id).map_err(|error| Error::Internal(error.to_string()))?;
         Ok(self.operation(id).await?.to_proto())
+    }
+
+    /// Puts a comparison with what came after in line.
+    pub(super) async fn ask_to_hold_out(&self, request: &pb::HoldOutRequest) -> Result<pb::Operation> {
+        let today = self.scorer.day(self.context.clock.now());
+        let mut check = Check::new();
+        let as_of = calendar::parse(&mut check, "as_of", request.as_of.as_ref(), today);
+        match request.until.as_ref().map(calendar::find) {
+            None => check.fault("until", "is required: the last day that the models are fitted on"),
+            Some(None) => check.fault("until", "is not a day of the calendar from 1900 on"),
+            Some(Some(until)) if until >= as_of => {
+                check.fault("until", "leaves no time to hold the models against: a day before as_of is allowed");
+            }
+            Some(Some(_)) => {}
+        }
+        check.done()?;
+        let kind = pb::OperationKind::HoldOut;
+        self.ask_for(kind, "HoldOut", &request.request_id, request, request.as_of.as_ref(), true).await
     }
 
     pub(super) async fn operation(&self, id: Uuid) -> Result<Operation> {

@@ -9,7 +9,8 @@ use super::Api;
 use crate::{
     follow,
     ledger::{self, Call, Recorded},
-    purchase::{MAX_ROWS, Purchase, Refusal},
+    purchase::Purchase,
+    row::{MAX_ROWS, Refusal},
 };
 
 /// Up to so many rows, a call shares its commit with others: above, it is worth one of its own, and those that wait behind it stay few.
@@ -17,7 +18,7 @@ const SMALL: usize = 8;
 /// Refused rows that the answer to a stream lists: a caller mends a few at a time.
 const MAX_LISTED: usize = 1_000;
 /// How often profiles is asked for one batch: once, as customers are never forgotten; once more in case.
-const MAX_ASKED: usize = 2;
+pub(super) const MAX_ASKED: usize = 2;
 
 impl Api {
     /// Records one batch; `first` is the number of its first row within the call.
@@ -83,11 +84,17 @@ impl Api {
             let (recorded, refusals) = self.record(batch.purchases, first).await?;
             counts.add(&recorded);
             let room = MAX_LISTED.saturating_sub(rejections.len());
-            rejections.extend(refusals.iter().take(room).map(Refusal::to_proto));
+            rejections.extend(refusals.iter().take(room).map(rejection));
             first = first.saturating_add(rows);
         }
         Ok(pb::StreamPurchasesResponse { counts: Some(counts), rejections })
     }
+}
+
+/// A refused row as protobuf has it.
+pub(super) fn rejection(refusal: &Refusal) -> pb::PurchaseRejection {
+    let pb::RowRejection { index, reason, message } = refusal.to_proto("purchases");
+    pb::PurchaseRejection { index, reason, message }
 }
 
 trait Add {

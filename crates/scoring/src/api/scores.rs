@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use super::Api;
 use crate::{
+    assessment::{self, Dealings},
+    attributes::Attributes,
     calendar, follow,
     in_force::InForce,
     pyramid,
@@ -19,6 +21,22 @@ use crate::{
 
 /// Days of a week.
 const WEEK: f64 = 7.0;
+
+/// What of a score is asked for besides the figures.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Show {
+    /// Which rules and figures gave the states.
+    pub(super) evidence: bool,
+    /// What else is to be thought of the customer.
+    pub(super) assessment: bool,
+}
+
+/// What assessments rest on besides scores; empty where none is asked for.
+#[derive(Debug, Default)]
+struct Beyond {
+    dealings: HashMap<Uuid, Dealings>,
+    attributes: HashMap<Uuid, Attributes>,
+}
 
 impl Api {
     /// The moment to compute for: absent means now. Not in the future.
@@ -35,25 +53,33 @@ impl Api {
         &self,
         ids: &[Uuid],
         as_of: Option<Timestamp>,
-        with_evidence: bool,
+        show: Show,
     ) -> Result<Vec<Option<pb::Score>>> {
         let mut distinct = ids.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let (mut customers, in_force) = match as_of {
-            None => self.known(self.db.read(), &distinct).await?,
-            Some(as_of) => {
-                // The past is not kept: the ledger is added up again, up to then. In one transaction, or a correction in between would
-                // show in the sums and not in the rest.
-                let tx = self.db.read_tx().await?;
-                let (mut customers, in_force) = self.known(&tx, &distinct).await?;
-                let mut sums = store::purchase::summaries_of(&tx, &distinct, as_of.as_microsecond()).await?;
-                tx.commit().await?;
+        let moment = as_of.unwrap_or_else(|| self.context.clock.now());
+        let (mut customers, in_force, mut beyond) = if as_of.is_none() && !show.assessment {
+            let (customers, in_force) = self.known(self.db.read(), &distinct).await?;
+            (customers, in_force, Beyond::default())
+        } else {
+            // The past is not kept: the books are added up again, up to then. In one transaction, or a correction in between would show in the
+            // sums and not in the rest.
+            let tx = self.db.read_tx().await?;
+            let (mut customers, in_force) = self.known(&tx, &distinct).await?;
+            if let Some(as_of) = as_of {
+                let until_us = as_of.as_microsecond();
+                let mut sums = store::purchase::summaries_of(&tx, &distinct, until_us).await?;
+                let costs = store::service_cost::sums_of(&tx, &distinct, until_us).await?;
                 for (id, customer) in &mut customers {
-                    customer.summary = sums.remove(id).unwrap_or_default();
+                    let service_cost_minor = costs.get(id).map_or(0, |(_, minor)| *minor);
+                    customer.summary = Summary { service_cost_minor, ..sums.remove(id).unwrap_or_default() };
                 }
-                (customers, in_force)
             }
+            let beyond =
+                if show.assessment { self.beyond(&tx, &distinct, as_of, moment).await? } else { Beyond::default() };
+            tx.commit().await?;
+            (customers, in_force, beyond)
         };
         let unknown: Vec<Uuid> = distinct.into_iter().filter(|id| !customers.contains_key(id)).collect();
         if !unknown.is_empty() {
@@ -63,8 +89,28 @@ impl Api {
                 profile.map(|profile| (id, Customer::new(id, profile.revision, profile.facts)))
             }));
         }
-        let moment = as_of.unwrap_or_else(|| self.context.clock.now());
-        Ok(ids.iter().map(|id| Some(self.score(customers.get(id)?, &in_force, moment, with_evidence))).collect())
+        if show.assessment {
+            for id in customers.keys() {
+                beyond.dealings.entry(*id).or_default();
+            }
+        }
+        Ok(ids.iter().map(|id| Some(self.score(customers.get(id)?, &in_force, moment, show, &beyond))).collect())
+    }
+
+    /// What the assessments of these customers rest on besides.
+    async fn beyond<C: ConnectionTrait>(
+        &self,
+        connection: &C,
+        ids: &[Uuid],
+        as_of: Option<Timestamp>,
+        moment: Timestamp,
+    ) -> Result<Beyond> {
+        // Now, what clocks that differ brought counts, as it does in the summary.
+        let until_us = as_of.map_or(i64::MAX, Timestamp::as_microsecond);
+        let period_days = (self.scorer.assessment.period_weeks * WEEK).round() as i64;
+        let today = self.scorer.day(moment);
+        let dealings = store::dealings::read(connection, ids, until_us, today, period_days).await?;
+        Ok(Beyond { dealings, attributes: store::attribute::find(connection, ids).await? })
     }
 
     /// Those of these customers that are known here, and what is in force.
@@ -76,9 +122,16 @@ impl Api {
         Ok((store::customer::find(connection, ids).await?, self.scorer.in_force(connection).await?))
     }
 
-    fn score(&self, customer: &Customer, in_force: &InForce, moment: Timestamp, with_evidence: bool) -> pb::Score {
+    fn score(
+        &self,
+        customer: &Customer,
+        in_force: &InForce,
+        moment: Timestamp,
+        show: Show,
+        beyond: &Beyond,
+    ) -> pb::Score {
         let today = self.scorer.day(moment);
-        let score = self.scorer.score(in_force, customer.id, &customer.summary, customer.facts, today, with_evidence);
+        let score = self.scorer.score(in_force, customer.id, &customer.summary, customer.facts, today, show.evidence);
         let announced = customer.announced.as_ref();
         // Where it was announced so, since then; where nobody was told yet, since now.
         let same = announced.filter(|announced| announced.standing == score.standing);
@@ -96,6 +149,26 @@ impl Api {
         };
         if customer.summary.occasions > 0 {
             reply.summary = Some(self.summary(&customer.summary, today));
+        }
+        if let Some(dealings) = beyond.dealings.get(&customer.id) {
+            let subject = assessment::Subject {
+                customer: customer.id,
+                buyer: score.values.as_ref().map(|values| (&customer.summary, values)),
+                standing: &score.standing,
+                facts: customer.facts,
+                dealings,
+                attributes: beyond.attributes.get(&customer.id),
+                models: in_force.models.as_ref(),
+                cut_offs: in_force.cut_offs.as_ref(),
+                books: &self.scorer.books,
+                thresholds: &self.scorer.assessment,
+                states: &self.scorer.thresholds,
+                today,
+            };
+            reply.assessment = Some(assessment::assess(&subject, |minor| self.rules.money(minor)));
+        }
+        if score.values.is_none() {
+            reply.potential_value = customer.facts.potential_minor.and_then(|minor| self.money(minor));
         }
         if let Some(values) = score.values {
             reply.p_alive = values.p_alive;

@@ -8,7 +8,7 @@ fn id(n: u128) -> Uuid {
 }
 
 fn ranked(n: u128, realised_minor: i64, expected_minor: i64) -> Ranked {
-    Ranked { customer: id(n), realised_minor, expected_minor, revenue_minor: realised_minor }
+    Ranked { customer: id(n), realised_minor, expected_minor, revenue_minor: realised_minor, discount_minor: 0 }
 }
 
 fn sizes(rows: &[TierRow]) -> Vec<u64> {
@@ -24,6 +24,7 @@ fn cdnow_by_realised_value_gives_the_published_pyramid() {
             realised_minor: s.sales_minor,
             expected_minor: 0,
             revenue_minor: s.sales_minor,
+            discount_minor: 0,
         })
         .collect();
     let ranking = rank(customers);
@@ -155,6 +156,7 @@ fn customers() -> impl Strategy<Value = Vec<Ranked>> {
             realised_minor,
             expected_minor,
             revenue_minor,
+            discount_minor: 0,
         };
         rows.into_iter().enumerate().map(customer).collect()
     })

@@ -27,11 +27,15 @@ pub(crate) fn spend() -> value::GammaGamma {
     value::GammaGamma::new(6.25, 3.74, 15.44).unwrap()
 }
 
-/// What a fit on the whole period gives (MBG/NBD is the likelier), and the Gamma-Gamma of the paper.
+/// What a fit on the whole period gives.
+pub(crate) fn one_timers() -> value::MbgNbd {
+    value::MbgNbd::new(value::Parameters { r: 0.61784, alpha: 8.65696, a: 0.55152, b: 1.00906 }).unwrap()
+}
+
+/// The same (MBG/NBD is the likeliest), and the Gamma-Gamma of the paper.
 pub(crate) fn models() -> Models {
-    let whole = value::Parameters { r: 0.61784, alpha: 8.65696, a: 0.55152, b: 1.00906 };
-    let one_timers = value::MbgNbd::new(whole).unwrap();
-    Models::new(Uuid::from_u128(1), one_timers.into(), one_timers, spend(), value::clv::Terms::default())
+    let terms = value::clv::Terms::default();
+    Models::new(Uuid::from_u128(1), one_timers().into(), Some(one_timers()), Some(spend()), terms)
 }
 
 /// Every customer as of `until`, by id.
@@ -56,6 +60,7 @@ pub(crate) fn summaries(until: Day) -> Vec<(Uuid, Summary)> {
         sales_minor: days.values().sum(),
         returns_minor: 0,
         first_sales_minor: *days.first_key_value().unwrap().1,
+        ..Summary::default()
     };
     days.into_iter().map(|(customer, days)| (Uuid::from_u128(customer), summary(days))).collect()
 }

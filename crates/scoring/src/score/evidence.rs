@@ -110,7 +110,12 @@ pub(super) fn tier(case: &Case<'_>, tier: Tier, books: &Books) -> Evidence {
     let worth = worth(buyer, books);
     let ends = case.cut_offs.and_then(|cut_offs| cut_offs.lifetime.as_ref());
     let Some(ends) = ends else {
-        return evidence("tier", "not-ranked", format!("{worth}; customers have not been ranked yet."), &figures);
+        return evidence(
+            "tier",
+            "not-ranked",
+            format!("{worth}; customers have not been ranked by lifetime value yet."),
+            &figures,
+        );
     };
     let (name, place, next) = match tier {
         Tier::Important => ("top-1-percent", "among the first 1 % of customers", None),
@@ -133,8 +138,34 @@ pub(super) fn tier(case: &Case<'_>, tier: Tier, books: &Books) -> Evidence {
 
 pub(super) fn code(case: &Case<'_>, rule: CodeRule, books: &Books) -> Evidence {
     let Some(buyer) = &case.buyer else {
-        let text = "Has not bought, so the code is an estimate until something tells what they could be worth.";
-        return evidence("code", "has-not-bought", text.to_owned(), &[]);
+        let rate = case.thresholds.success_rate_new;
+        let odds = percent(rate);
+        let major = case.cut_offs.and_then(|cut_offs| cut_offs.lifetime.as_ref()).map(|ends| ends.major.value_minor);
+        let (Some(potential), Some(major)) = (case.facts.potential_minor, major) else {
+            let text = format!(
+                "Has not bought, and nothing tells yet what they could be worth; of such customers {odds} buy when we offer."
+            );
+            return evidence("code", "has-not-bought", text, &[("success_rate", rate)]);
+        };
+        let expected = potential as f64 * rate;
+        let figures = [
+            ("potential_minor", potential as f64),
+            ("tier_ends_at_minor", major as f64),
+            ("success_rate", rate),
+            ("expected_minor", expected),
+        ];
+        let (name, place) = match rule {
+            CodeRule::HighPotential => ("potential-of-a-key-customer", "as much as"),
+            _ => ("potential-below-key-customers", "less than"),
+        };
+        let text = format!(
+            "Has not bought. Buyers of their kind are worth {}, {place} a key customer ({} or more); of such customers {odds} \
+             buy when we offer, which makes {}.",
+            money(potential, books),
+            money(major, books),
+            money(expected.round() as i64, books),
+        );
+        return evidence("code", name, text, &figures);
     };
     let mut figures = value_figures(buyer);
     let worth = worth(buyer, books);
@@ -172,17 +203,18 @@ pub(super) fn code(case: &Case<'_>, rule: CodeRule, books: &Books) -> Evidence {
             };
             ("headroom-in-top-fifth", text)
         }
-        CodeRule::NotRanked => {
-            ("not-ranked", format!("{worth}; the code is an estimate until customers have been ranked."))
-        }
-        CodeRule::General | CodeRule::HasNotBought => {
+        CodeRule::NotRanked => (
+            "not-ranked",
+            format!("{worth}; the code is an estimate until customers have been ranked by lifetime value."),
+        ),
+        CodeRule::General | CodeRule::HasNotBought | CodeRule::HighPotential | CodeRule::LowPotential => {
             ("general", format!("{worth}: neither the profit so far nor what is expected sets them apart."))
         }
     };
     evidence("code", name, text, &figures)
 }
 
-fn evidence(state: &str, rule: &str, text: String, figures: &[(&str, f64)]) -> Evidence {
+pub(crate) fn evidence(state: &str, rule: &str, text: String, figures: &[(&str, f64)]) -> Evidence {
     let figures = figures.iter().map(|(name, value)| Figure { name: (*name).to_owned(), value: *value }).collect();
     Evidence { state: state.to_owned(), rule: rule.to_owned(), text, figures }
 }
@@ -235,7 +267,7 @@ fn worth(buyer: &Buyer, books: &Books) -> String {
     format!("Brought a profit of {realised} so far and {expected} is expected, {lifetime} in all")
 }
 
-fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     match share * 100.0 {
         percent if percent > 99.0 && percent < 100.0 => "more than 99 %".to_owned(),
         percent if percent > 0.0 && percent < 1.0 => "less than 1 %".to_owned(),
@@ -244,7 +276,7 @@ fn percent(share: f64) -> String {
 }
 
 /// Days, or weeks from two on.
-fn span(days: f64) -> String {
+pub(crate) fn span(days: f64) -> String {
     let (count, unit) = if days < 2.0 * DAYS_A_WEEK { (days, "day") } else { (days / DAYS_A_WEEK, "week") };
     let count = format!("{count:.0}");
     let plural = if count == "1" { "" } else { "s" };
@@ -252,7 +284,7 @@ fn span(days: f64) -> String {
 }
 
 /// In major units with as many decimals as there are minor ones, in groups of three; the currency is the deployment's.
-fn money(minor: i64, books: &Books) -> String {
+pub(crate) fn money(minor: i64, books: &Books) -> String {
     let decimals = match books.minor_per_major {
         per if per >= 10_000.0 => 4_usize,
         per if per >= 1_000.0 => 3,

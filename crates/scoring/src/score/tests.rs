@@ -20,6 +20,7 @@ fn bought(days: &[Day]) -> Summary {
         sales_minor: 1_000 * days.len() as i64,
         returns_minor: 0,
         first_sales_minor: 1_000,
+        ..Summary::default()
     }
 }
 
@@ -31,7 +32,7 @@ fn models() -> Models {
 fn bg_models() -> Models {
     let parameters = value::Parameters { r: 0.243, alpha: 4.414, a: 0.793, b: 2.426 };
     let buying = value::BgNbd::new(parameters).unwrap().into();
-    Models::new(models().id, buying, models().one_timers, cdnow::spend(), value::clv::Terms::default())
+    Models::new(models().id, buying, Some(cdnow::one_timers()), Some(cdnow::spend()), value::clv::Terms::default())
 }
 
 /// The states on a day after the first.
@@ -50,7 +51,9 @@ mod relationship {
 
     #[test]
     fn of_those_who_have_not_bought_interest_counts_before_being_chosen() {
-        let of = |showed_interest, targeted| not_bought(Facts { showed_interest, targeted }).standing.relationship;
+        let of = |showed_interest, targeted| {
+            not_bought(Facts { showed_interest, targeted, ..Facts::default() }).standing.relationship
+        };
         assert_eq!(of(false, false), Relationship::NonCustomer);
         assert_eq!(of(false, true), Relationship::Target);
         assert_eq!(of(true, false), Relationship::Potential);
@@ -83,6 +86,25 @@ mod relationship {
         let standing = standing(&once, Some(&models), 900);
         assert_eq!(standing.relationship, Relationship::Lost);
         assert_eq!(standing.stage, LifeCycleStage::Departure);
+    }
+
+    #[test]
+    fn who_bought_once_is_not_judged_where_bg_nbd_alone_could_and_by_pareto_nbd_where_that_can() {
+        let once = bought(&[0]);
+        let buying = *bg_models().buying();
+        let terms = value::clv::Terms::default();
+        let alone = Models::new(models().id, buying, None, Some(cdnow::spend()), terms);
+        let unjudged = standing(&once, Some(&alone), 900);
+        assert_eq!((unjudged.relationship, unjudged.stage), (Relationship::FirstTime, LifeCycleStage::Acquisition));
+        assert_eq!(judged_alive(&once, &alone, START + 900), None);
+        let pareto = value::ParetoNbd::new(0.553, 10.578, 0.606, 11.669).unwrap();
+        let judge = Models::new(models().id, pareto.into(), None, None, terms);
+        assert_eq!(standing(&once, Some(&judge), 900).relationship, Relationship::Lost);
+        // Without a model of spend they say whether and how often, and not what it brings.
+        let values = values(&once, &books(), Some(&judge), START + 60);
+        assert!(values.p_alive < 1.0 && values.expected_occasions_52w > 0.0);
+        assert_eq!((values.expected_minor, values.expected_spend_minor), (0, 0));
+        assert!(!judge.value_the_future() && alone.value_the_future());
     }
 
     #[test]
@@ -201,7 +223,8 @@ mod worth {
         );
         for in_terms in [1.0, 0.3, 0.1] {
             let terms = value::clv::Terms::new(plain.months(), plain.monthly_rate(), in_terms).unwrap();
-            let models = Models::new(models().id, *models().buying(), models().one_timers, cdnow::spend(), terms);
+            let models =
+                Models::new(models().id, *models().buying(), Some(cdnow::one_timers()), Some(cdnow::spend()), terms);
             let values = values(&summary, &books(), Some(&models), START + 120);
             assert!(close(values.expected_minor as f64, 0.3 * 100.0 * expected));
             assert_eq!(values.realised_minor, 1_200);
@@ -278,7 +301,7 @@ mod worth {
         let score = compute(
             CUSTOMER,
             Some(&summary),
-            Facts { showed_interest: true, targeted: false },
+            Facts { showed_interest: true, targeted: false, ..Facts::default() },
             &books(),
             &Thresholds::default(),
             Some(&models()),
@@ -302,6 +325,7 @@ mod code {
             realised_minor: n * 100,
             expected_minor: (101 - n) * 10,
             revenue_minor: n * 100,
+            discount_minor: 0,
         });
         let cut_offs = rank(others.collect()).cut_offs;
         let summary = bought(&[0]);
@@ -317,9 +341,40 @@ mod code {
             CodeRule::HighExpectation => "expectation",
             CodeRule::HighHeadroom => "headroom",
             CodeRule::General => "general",
-            CodeRule::HasNotBought | CodeRule::NotRanked => "none",
+            CodeRule::HasNotBought | CodeRule::HighPotential | CodeRule::LowPotential | CodeRule::NotRanked => "none",
         };
         (case.tier(), code, rule)
+    }
+
+    #[test]
+    fn who_has_not_bought_gets_a_code_from_what_their_kind_is_worth_and_never_an_a() {
+        let customer = |n: i64| Ranked {
+            customer: Uuid::from_u128(n as u128 + 1_000),
+            realised_minor: n * 100,
+            expected_minor: 0,
+            revenue_minor: n * 100,
+            discount_minor: 0,
+        };
+        let cut_offs = rank((1..=100).map(customer).collect()).cut_offs;
+        let code = |potential_minor, cut_offs| {
+            let facts = Facts { potential_minor, ..Facts::default() };
+            let models = models();
+            let thresholds = Thresholds::default();
+            let score = compute(CUSTOMER, None, facts, &books(), &thresholds, Some(&models), cut_offs, START, true);
+            assert!(score.standing.estimated);
+            let evidence = score.evidence.into_iter().find(|evidence| evidence.state == "code").unwrap();
+            assert!(evidence.figures.iter().any(|figure| figure.name == "success_rate" && figure.value == 0.06));
+            (score.standing.code, evidence.rule)
+        };
+        // Key customers are worth 81.00 or more.
+        let high = (CustomerCode::B, "potential-of-a-key-customer".to_owned());
+        let low = (CustomerCode::C, "potential-below-key-customers".to_owned());
+        let none = (CustomerCode::C, "has-not-bought".to_owned());
+        assert_eq!(code(Some(i64::MAX), Some(&cut_offs)), high);
+        assert_eq!(code(Some(8_100), Some(&cut_offs)), high);
+        assert_eq!(code(Some(8_099), Some(&cut_offs)), low);
+        assert_eq!(code(None, Some(&cut_offs)), none);
+        assert_eq!(code(Some(8_100), None), none);
     }
 
     #[test]
@@ -349,8 +404,14 @@ mod code {
 
     #[test]
     fn is_an_estimate_without_purchases_models_or_a_ranking() {
-        let cut_offs =
-            rank(vec![Ranked { customer: CUSTOMER, realised_minor: 1, expected_minor: 1, revenue_minor: 1 }]).cut_offs;
+        let cut_offs = rank(vec![Ranked {
+            customer: CUSTOMER,
+            realised_minor: 1,
+            expected_minor: 1,
+            revenue_minor: 1,
+            discount_minor: 0,
+        }])
+        .cut_offs;
         let (models, summary, thresholds) = (models(), bought(&[0, 20]), Thresholds::default());
         let of = |summary, models, cut_offs| {
             let facts = Facts::default();
@@ -407,9 +468,9 @@ mod evidence_of {
     #[test]
     fn those_who_have_not_bought_names_the_known_rate_of_success() {
         for facts in [
-            Facts { showed_interest: true, targeted: false },
-            Facts { showed_interest: false, targeted: true },
-            Facts { showed_interest: true, targeted: true },
+            Facts { showed_interest: true, targeted: false, ..Facts::default() },
+            Facts { showed_interest: false, targeted: true, ..Facts::default() },
+            Facts { showed_interest: true, targeted: true, ..Facts::default() },
         ] {
             let score = not_bought(facts);
             let relationship = &score.evidence[0];

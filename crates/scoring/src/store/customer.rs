@@ -16,15 +16,17 @@ use crate::{
 };
 
 const COLUMNS: &str = "customer_id, profile_revision, showed_interest, targeted, occasions, first_day, last_day, day_sum, \
-     sales_minor, returns_minor, first_sales_minor, relationship, stage, tier, code, estimated, revision, since_us";
+     sales_minor, returns_minor, first_sales_minor, discount_minor, service_cost_minor, potential_minor, relationship, stage, tier, code, \
+     estimated, revision, since_us";
 const INSERT: &str = "INSERT INTO customer (customer_id, profile_revision, showed_interest, targeted, occasions, first_day, \
-     last_day, day_sum, sales_minor, returns_minor, first_sales_minor, relationship, stage, tier, code, estimated, revision, \
-     since_us) VALUES ";
+     last_day, day_sum, sales_minor, returns_minor, first_sales_minor, discount_minor, service_cost_minor, potential_minor, relationship, \
+     stage, tier, code, estimated, revision, since_us) VALUES ";
 const REPLACE: &str = " ON CONFLICT (customer_id) DO UPDATE SET profile_revision = excluded.profile_revision, \
      showed_interest = excluded.showed_interest, targeted = excluded.targeted, occasions = excluded.occasions, \
      first_day = excluded.first_day, last_day = excluded.last_day, day_sum = excluded.day_sum, \
      sales_minor = excluded.sales_minor, returns_minor = excluded.returns_minor, \
-     first_sales_minor = excluded.first_sales_minor, relationship = excluded.relationship, stage = excluded.stage, \
+     first_sales_minor = excluded.first_sales_minor, discount_minor = excluded.discount_minor, \
+     service_cost_minor = excluded.service_cost_minor, potential_minor = excluded.potential_minor, relationship = excluded.relationship, stage = excluded.stage, \
      tier = excluded.tier, code = excluded.code, estimated = excluded.estimated, revision = excluded.revision, \
      since_us = excluded.since_us";
 
@@ -32,7 +34,7 @@ fn read(row: &QueryResult) -> Result<Customer> {
     let mut columns = Columns::of(row);
     let id = columns.take()?;
     let profile_revision = columns.take()?;
-    let facts = Facts { showed_interest: columns.take()?, targeted: columns.take()? };
+    let (showed_interest, targeted) = (columns.take()?, columns.take()?);
     let summary = Summary {
         occasions: columns.narrow()?,
         first_day: columns.narrow()?,
@@ -41,7 +43,10 @@ fn read(row: &QueryResult) -> Result<Customer> {
         sales_minor: columns.take()?,
         returns_minor: columns.take()?,
         first_sales_minor: columns.take()?,
+        discount_minor: columns.take()?,
+        service_cost_minor: columns.take()?,
     };
+    let facts = Facts { showed_interest, targeted, potential_minor: columns.take()? };
     let standing = Standing {
         relationship: known(columns.narrow()?)?,
         stage: known(columns.narrow()?)?,
@@ -59,7 +64,7 @@ fn known<E: TryFrom<i32>>(number: i32) -> Result<E> {
     E::try_from(number).map_err(|_| Error::Internal(format!("customer: {number} is no state that this program knows")))
 }
 
-fn values(customer: &Customer) -> [Value; 18] {
+fn values(customer: &Customer) -> [Value; 21] {
     let summary = &customer.summary;
     let announced = customer.announced.as_ref();
     let state = |of: fn(&Standing) -> i32| announced.map_or(0, |announced| i64::from(of(&announced.standing)));
@@ -75,6 +80,9 @@ fn values(customer: &Customer) -> [Value; 18] {
         summary.sales_minor.into(),
         summary.returns_minor.into(),
         summary.first_sales_minor.into(),
+        summary.discount_minor.into(),
+        summary.service_cost_minor.into(),
+        customer.facts.potential_minor.into(),
         state(|standing| standing.relationship.into()).into(),
         state(|standing| standing.stage.into()).into(),
         state(|standing| standing.tier.into()).into(),

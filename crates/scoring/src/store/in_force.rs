@@ -1,4 +1,6 @@
 //! `in_force` (one row), `model`, `ranking`: what scores are computed with.
+use std::sync::Arc;
+
 use chassis::{
     Error, Result, Tx,
     clock::at_micros,
@@ -9,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     books::Terms,
-    fit::Fitted,
+    fitted::Fitted,
     in_force::InForce,
     pyramid::Ranking,
     rank::LastRanking,
@@ -18,9 +20,15 @@ use crate::{
 
 /// Which version of models and cut-offs is in force. Grows with every change of them.
 pub async fn version<C: ConnectionTrait>(connection: &C) -> Result<i64> {
-    let row = connection.query_one_raw(sql(connection, "SELECT version FROM in_force WHERE id = 1", [])).await?;
-    let row = row.ok_or_else(missing)?;
-    Columns::of(&row).take()
+    versions(connection).await.map(|(version, _)| version)
+}
+
+/// The same, and the version of the segments.
+pub async fn versions<C: ConnectionTrait>(connection: &C) -> Result<(i64, i64)> {
+    let text = "SELECT version, (SELECT version FROM segment_set WHERE id = 1) FROM in_force WHERE id = 1";
+    let row = connection.query_one_raw(sql(connection, text, [])).await?.ok_or_else(missing)?;
+    let mut columns = Columns::of(&row);
+    Ok((columns.take()?, columns.take()?))
 }
 
 fn missing() -> Error {
@@ -74,19 +82,28 @@ async fn row<C: ConnectionTrait>(connection: &C) -> Result<Row> {
 /// What is in force, all of one moment: the ids are read at once, and what stands under them never changes.
 pub async fn load<C: ConnectionTrait>(connection: &C, terms: &value::clv::Terms) -> Result<InForce> {
     let row = row(connection).await?;
-    let models = match (row.buying, row.one_timers, row.spend) {
-        (Some(id), Some(one_timers), Some(spend)) => {
+    let models = match row.buying {
+        Some(id) => {
             let buying = model(connection, id).await?.buying()?;
-            let one_timers = model(connection, one_timers).await?.mbg_nbd()?;
-            Some(Models::new(id, buying, one_timers, model(connection, spend).await?.spend()?, *terms))
+            let one_timers = match row.one_timers {
+                Some(id) => Some(model(connection, id).await?.mbg_nbd()?),
+                None => None,
+            };
+            let spend = match row.spend {
+                Some(id) => Some(model(connection, id).await?.spend()?),
+                None => None,
+            };
+            Some(Models::new(id, buying, one_timers, spend, *terms))
         }
-        _ => None,
+        None => None,
     };
     let cut_offs = match row.ranking {
         Some(id) => Some(ranking(connection, id).await?.ranking.cut_offs),
         None => None,
     };
-    Ok(InForce { version: row.version, terms: row.terms, models, cut_offs })
+    let potential = super::potential::find(connection).await?.map(Arc::new);
+    let segments = Arc::default();
+    Ok(InForce { version: row.version, terms: row.terms, models, cut_offs, potential, segments })
 }
 
 /// The ids of the models of buying and of spending that scores are computed with.
@@ -95,17 +112,30 @@ pub async fn models_in_force<C: ConnectionTrait>(connection: &C) -> Result<[Opti
     Ok([row.buying, row.spend])
 }
 
-/// Puts models into force.
-pub async fn set_models(tx: &Tx<'_>, buying: Uuid, one_timers: Uuid, spend: Uuid) -> Result<()> {
-    let text = "UPDATE in_force SET version = version + 1, buying = $1, one_timers = $2, spend = $3 WHERE id = 1";
-    tx.execute_raw(sql(&**tx, text, [buying.into(), one_timers.into(), spend.into()])).await?;
+/// Models that a fit puts into force, where it has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Chosen {
+    /// By which buying is foretold.
+    pub buying: Option<Uuid>,
+    /// By which those who bought once are judged.
+    pub one_timers: Option<Uuid>,
+    /// By which spending is foretold.
+    pub spend: Option<Uuid>,
+}
+
+/// Puts models into force. Where there is none, the one before stays: a poor month takes nothing away.
+pub async fn set_models(tx: &Tx<'_>, chosen: &Chosen) -> Result<()> {
+    let text = "UPDATE in_force SET version = version + 1, buying = COALESCE($1, buying), \
+                one_timers = COALESCE($2, one_timers), spend = COALESCE($3, spend) WHERE id = 1";
+    let values = [chosen.buying.into(), chosen.one_timers.into(), chosen.spend.into()];
+    tx.execute_raw(sql(&**tx, text, values)).await?;
     Ok(())
 }
 
 /// Keeps a fitted model.
 pub async fn insert_model(tx: &Tx<'_>, fitted: &Fitted) -> Result<()> {
-    let text = "INSERT INTO model (model_id, kind, parameters, log_likelihood, customers, as_of_day, fit_time, correlation) \
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let text = "INSERT INTO model (model_id, kind, parameters, log_likelihood, customers, as_of_day, fit_time, correlation, \
+                quality) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let values = [
         fitted.id.into(),
         i64::from(i32::from(fitted.kind)).into(),
@@ -115,13 +145,14 @@ pub async fn insert_model(tx: &Tx<'_>, fitted: &Fitted) -> Result<()> {
         i64::from(fitted.as_of).into(),
         fitted.fit_time.as_microsecond().into(),
         fitted.correlation.into(),
+        json(&fitted.quality)?.into(),
     ];
     tx.execute_raw(sql(&**tx, text, values)).await?;
     Ok(())
 }
 
-const MODEL: &str =
-    "SELECT model_id, kind, parameters, log_likelihood, customers, as_of_day, fit_time, correlation FROM model";
+const MODEL: &str = "SELECT model_id, kind, parameters, log_likelihood, customers, as_of_day, fit_time, correlation, quality \
+     FROM model";
 
 fn read_model(row: &QueryResult) -> Result<Fitted> {
     let mut columns = Columns::of(row);
@@ -137,6 +168,7 @@ fn read_model(row: &QueryResult) -> Result<Fitted> {
         as_of: columns.narrow()?,
         fit_time: at_micros(columns.take()?),
         correlation: columns.take()?,
+        quality: columns.take::<Option<String>>()?.map(|text| from_json(&text)).transpose()?.unwrap_or_default(),
     })
 }
 

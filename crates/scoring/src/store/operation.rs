@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::operation::{Operation, Outcome, Progress};
 
 const COLUMNS: &str = "operation_id, kind, state, as_of_day, trial, done, total, phase, create_time, end_time, \
-                       error_reason, error_message, result";
+                       error_reason, error_message, result, request";
 
 fn read(row: &QueryResult) -> Result<Operation> {
     let mut columns = Columns::of(row);
@@ -26,6 +26,7 @@ fn read(row: &QueryResult) -> Result<Operation> {
     let reason: Option<i64> = columns.take()?;
     let message: Option<String> = columns.take()?;
     let result: Option<Vec<u8>> = columns.take()?;
+    let request = columns.take::<Option<Vec<u8>>>()?.unwrap_or_default();
     let outcome = match (reason, result) {
         (Some(reason), _) => {
             let reason = i32::try_from(reason).ok().and_then(|reason| ErrorReason::try_from(reason).ok());
@@ -34,13 +35,13 @@ fn read(row: &QueryResult) -> Result<Operation> {
         (None, Some(result)) => Some(Outcome::decode(kind, &result)?),
         (None, None) => None,
     };
-    Ok(Operation { id, kind, state, as_of, trial, progress, create_time, end_time, outcome })
+    Ok(Operation { id, kind, state, as_of, trial, request, progress, create_time, end_time, outcome })
 }
 
 /// Puts an operation in line.
 pub async fn insert(tx: &Tx<'_>, operation: &Operation) -> Result<()> {
-    let text = "INSERT INTO operation (operation_id, kind, state, as_of_day, trial, done, total, phase, create_time, held_until) \
-                VALUES ($1, $2, $3, $4, $5, 0, 0, $6, $7, 0)";
+    let text = "INSERT INTO operation (operation_id, kind, state, as_of_day, trial, done, total, phase, create_time, held_until, request) \
+                VALUES ($1, $2, $3, $4, $5, 0, 0, $6, $7, 0, $8)";
     let values = [
         operation.id.into(),
         i64::from(i32::from(operation.kind)).into(),
@@ -49,6 +50,7 @@ pub async fn insert(tx: &Tx<'_>, operation: &Operation) -> Result<()> {
         operation.trial.into(),
         operation.progress.phase.as_ref().into(),
         operation.create_time.as_microsecond().into(),
+        operation.request.clone().into(),
     ];
     tx.execute_raw(sql(&**tx, text, values)).await?;
     Ok(())

@@ -8,89 +8,62 @@ use chassis::{
 use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Value};
 use uuid::Uuid;
 
+use super::rows::Stored;
 use crate::{
     purchase::{Kind, Purchase},
     score::{Day, Summary},
 };
 
-const INSERT: &str =
-    "INSERT INTO purchase (source, purchase_id, customer_id, time_us, day, amount_minor, kind, record_time) VALUES ";
-const COLUMNS: &str = "source, purchase_id, customer_id, time_us, day, amount_minor, kind";
+impl Stored<9> for Purchase {
+    const TABLE: &'static str = "purchase";
+    const COLUMNS: [&'static str; 9] = [
+        "source",
+        "purchase_id",
+        "customer_id",
+        "time_us",
+        "day",
+        "amount_minor",
+        "kind",
+        "discount_minor",
+        "record_time",
+    ];
 
-fn values(purchase: &Purchase, record_time: i64) -> [Value; 8] {
-    [
-        purchase.source.as_str().into(),
-        purchase.purchase_id.as_str().into(),
-        purchase.customer.into(),
-        purchase.time_us.into(),
-        i64::from(purchase.day).into(),
-        purchase.amount_minor.into(),
-        purchase.kind.code().into(),
-        record_time.into(),
-    ]
-}
-
-fn read(row: &QueryResult) -> Result<Purchase> {
-    let mut columns = Columns::of(row);
-    Ok(Purchase {
-        source: columns.take()?,
-        purchase_id: columns.take()?,
-        customer: columns.take()?,
-        time_us: columns.take()?,
-        day: columns.narrow()?,
-        amount_minor: columns.take()?,
-        kind: Kind::from_code(columns.take()?),
-    })
-}
-
-/// Inserts rows if none of them is there. False, and nothing written, where one is.
-pub async fn insert_all_new(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<bool> {
-    // One row too many would be found only by reading them all first, which new rows, the usual case, should not pay for.
-    tx.execute_unprepared("SAVEPOINT all_new").await?;
-    let now = tx.clock().now_micros();
-    let tail = " ON CONFLICT (source, purchase_id) DO NOTHING";
-    let written = bulk::execute(&**tx, INSERT, rows.iter().map(|row| values(row, now)), tail).await?;
-    let all = written == rows.len() as u64;
-    if !all {
-        tx.execute_unprepared("ROLLBACK TO SAVEPOINT all_new").await?;
+    fn values(&self, record_time: i64) -> [Value; 9] {
+        [
+            self.source.as_str().into(),
+            self.purchase_id.as_str().into(),
+            self.customer.into(),
+            self.time_us.into(),
+            i64::from(self.day).into(),
+            self.amount_minor.into(),
+            self.kind.code().into(),
+            self.discount_minor.into(),
+            record_time.into(),
+        ]
     }
-    tx.execute_unprepared("RELEASE SAVEPOINT all_new").await?;
-    Ok(all)
+
+    fn read(row: &QueryResult) -> Result<Self> {
+        let mut columns = Columns::of(row);
+        Ok(Self {
+            source: columns.take()?,
+            purchase_id: columns.take()?,
+            customer: columns.take()?,
+            time_us: columns.take()?,
+            day: columns.narrow()?,
+            amount_minor: columns.take()?,
+            kind: Kind::from_code(columns.take()?),
+            discount_minor: columns.take()?,
+        })
+    }
 }
 
-/// Inserts rows that are not there; a duplicate key runs the transaction again.
-pub async fn insert(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<()> {
-    let now = tx.clock().now_micros();
-    bulk::execute(&**tx, INSERT, rows.iter().map(|row| values(row, now)), "").await?;
-    Ok(())
-}
-
-/// Replaces rows that are there.
-pub async fn replace(tx: &Tx<'_>, rows: &[&Purchase]) -> Result<()> {
-    let now = tx.clock().now_micros();
-    let tail = " ON CONFLICT (source, purchase_id) DO UPDATE SET customer_id = excluded.customer_id, \
-                time_us = excluded.time_us, day = excluded.day, amount_minor = excluded.amount_minor, \
-                kind = excluded.kind, record_time = excluded.record_time";
-    bulk::execute(&**tx, INSERT, rows.iter().map(|row| values(row, now)), tail).await?;
-    Ok(())
-}
-
-/// The rows that are there under the same source and id, locked.
-pub async fn lock(tx: &Tx<'_>, like: &[&Purchase]) -> Result<HashMap<(String, String), Purchase>> {
-    let head = format!("SELECT {COLUMNS} FROM purchase WHERE (source, purchase_id) IN (VALUES ");
-    let keys = like.iter().map(|row| [row.source.as_str().into(), row.purchase_id.as_str().into()]);
-    let rows = bulk::query(&**tx, &head, keys, &format!("){}", tx.for_update())).await?;
-    rows.iter()
-        .map(|row| read(row).map(|purchase| ((purchase.source.clone(), purchase.purchase_id.clone()), purchase)))
-        .collect()
-}
-
-/// Whether anything was ever recorded. Keeps others from recording until the transaction ends, so that it stays true.
+/// Whether anything was ever recorded in the books. Keeps others from recording until the transaction ends, so that it stays true.
 pub async fn any_locked(tx: &Tx<'_>) -> Result<bool> {
     if tx.get_database_backend() == DatabaseBackend::Postgres {
-        tx.execute_unprepared("LOCK TABLE purchase IN SHARE MODE").await?;
+        tx.execute_unprepared("LOCK TABLE purchase, service_cost, payment IN SHARE MODE").await?;
     }
-    Ok(tx.query_one_raw(sql(&**tx, "SELECT source FROM purchase LIMIT 1", [])).await?.is_some())
+    let text = "SELECT 1 FROM purchase UNION ALL SELECT 1 FROM service_cost UNION ALL SELECT 1 FROM payment LIMIT 1";
+    Ok(tx.query_one_raw(sql(&**tx, text, [])).await?.is_some())
 }
 
 /// Which of these days of these customers have a sale.
@@ -112,12 +85,13 @@ pub async fn sold(tx: &Tx<'_>, days: &[(Uuid, Day)]) -> Result<HashSet<(Uuid, Da
 /// in between.
 const SUM: &str = "SELECT customer_id, CAST(SUM(sold) AS BIGINT), MIN(first_day), MAX(CASE WHEN sold = 1 THEN day END), \
      CAST(SUM(CASE WHEN sold = 1 THEN day ELSE 0 END) AS BIGINT), CAST(SUM(sales) AS BIGINT), \
-     CAST(SUM(returns) AS BIGINT), CAST(SUM(CASE WHEN sold = 1 AND day = first_day THEN sales ELSE 0 END) AS BIGINT) \
-     FROM (SELECT customer_id, day, sold, sales, returns, \
+     CAST(SUM(returns) AS BIGINT), CAST(SUM(CASE WHEN sold = 1 AND day = first_day THEN sales ELSE 0 END) AS BIGINT), \
+     CAST(SUM(discount) AS BIGINT) FROM (SELECT customer_id, day, sold, sales, returns, discount, \
      MIN(CASE WHEN sold = 1 THEN day END) OVER (PARTITION BY customer_id) AS first_day \
      FROM (SELECT customer_id, day, MAX(CASE WHEN kind = 1 THEN 1 ELSE 0 END) AS sold, \
      SUM(CASE WHEN kind = 1 THEN amount_minor ELSE 0 END) AS sales, \
-     SUM(CASE WHEN kind = 2 THEN amount_minor ELSE 0 END) AS returns FROM ";
+     SUM(CASE WHEN kind = 2 THEN amount_minor ELSE 0 END) AS returns, \
+     SUM(COALESCE(discount_minor, 0)) AS discount FROM ";
 const BY_CUSTOMER: &str = " GROUP BY customer_id, day) AS days) AS marked GROUP BY customer_id ORDER BY customer_id";
 
 fn read_sum(row: &QueryResult) -> Result<(Uuid, Summary)> {
@@ -137,11 +111,13 @@ fn read_sum(row: &QueryResult) -> Result<(Uuid, Summary)> {
         sales_minor: columns.take()?,
         returns_minor: columns.take()?,
         first_sales_minor: columns.take()?,
+        discount_minor: columns.take()?,
+        ..Summary::default()
     };
     Ok((customer, summary))
 }
 
-/// The summaries of these customers from the ledger, rows up to the moment `until_us`; who has no such row is not in it.
+/// The summaries of these customers from the ledger (what serving them cost is not in it), rows up to the moment `until_us`; who has no such row is not in it.
 pub async fn summaries_of<C: ConnectionTrait>(
     connection: &C,
     customers: &[Uuid],
@@ -155,7 +131,7 @@ pub async fn summaries_of<C: ConnectionTrait>(
     rows.iter().map(read_sum).collect()
 }
 
-/// The summaries of all customers from `first` to `last`, both included, from the ledger, rows up to and with a day, by customer.
+/// The summaries of all customers from `first` to `last`, both included, from the ledger (what serving them cost is not in it), rows up to and with a day, by customer.
 pub async fn summaries_between<C: ConnectionTrait>(
     connection: &C,
     first: Uuid,
@@ -166,6 +142,25 @@ pub async fn summaries_between<C: ConnectionTrait>(
     let values = [first.into(), last.into(), i64::from(until).into()];
     let rows = connection.query_all_raw(sql(connection, text, values)).await?;
     rows.iter().map(read_sum).collect()
+}
+
+/// The days with a sale of all customers from `first` to `last`, both included, up to and with a day, by customer and day.
+pub async fn days_between<C: ConnectionTrait>(
+    connection: &C,
+    first: Uuid,
+    last: Uuid,
+    until: Day,
+) -> Result<Vec<(Uuid, Day)>> {
+    let text = "SELECT DISTINCT customer_id, day FROM purchase WHERE customer_id >= $1 AND customer_id <= $2 AND day <= $3 \
+                AND kind = 1 ORDER BY customer_id, day";
+    let values = [first.into(), last.into(), i64::from(until).into()];
+    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.take()?, columns.narrow()?))
+        })
+        .collect()
 }
 
 /// Where a row stands in a customer's list.
@@ -181,14 +176,15 @@ pub async fn list<C: ConnectionTrait>(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     // Not by day: where clocks are put back over midnight, a later moment falls on an earlier day.
     let order = "ORDER BY time_us DESC, source DESC, purchase_id DESC";
+    let columns = Purchase::columns();
     let statement = match after {
         None => {
-            let text = format!("SELECT {COLUMNS} FROM purchase WHERE customer_id = $1 {order} LIMIT $2");
+            let text = format!("SELECT {columns} FROM purchase WHERE customer_id = $1 {order} LIMIT $2");
             sql(connection, text, [customer.into(), limit.into()])
         }
         Some((time_us, source, purchase_id)) => {
             let text = format!(
-                "SELECT {COLUMNS} FROM purchase WHERE customer_id = $1 AND \
+                "SELECT {columns} FROM purchase WHERE customer_id = $1 AND \
                  (time_us, source, purchase_id) < ($2, $3, $4) {order} LIMIT $5"
             );
             let values =
@@ -196,5 +192,5 @@ pub async fn list<C: ConnectionTrait>(
             sql(connection, text, values)
         }
     };
-    connection.query_all_raw(statement).await?.iter().map(read).collect()
+    connection.query_all_raw(statement).await?.iter().map(Purchase::read).collect()
 }

@@ -46,8 +46,12 @@ async fn concurrent_writers_on_the_same_customers_lose_nothing(backend: Backend)
     for customer in 1..=5 {
         let kept = stand.score(id(customer)).await;
         sales += minor(kept.summary.as_ref().unwrap().sales.as_ref());
-        let request =
-            pb::GetScoreRequest { customer_id: id(customer).to_string(), as_of: kept.as_of, with_evidence: false };
+        let request = pb::GetScoreRequest {
+            customer_id: id(customer).to_string(),
+            as_of: kept.as_of,
+            with_evidence: false,
+            ..Default::default()
+        };
         let added_up = stand.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap();
         assert_eq!(kept, added_up);
     }
@@ -103,6 +107,7 @@ async fn a_score_as_of_a_moment_is_all_of_one_moment(backend: Backend) {
         customer_ids: customers.iter().map(ToString::to_string).collect(),
         as_of: Some(to_proto(noon())),
         with_evidence: false,
+        ..Default::default()
     };
     // The second purchase of each is announced with it, so the revision tells which purchases are to be seen.
     let recording = customers.iter().map(|customer| {

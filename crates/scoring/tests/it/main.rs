@@ -5,14 +5,21 @@
     clippy::panic,
     reason = "a test that cannot go on should say so loudly"
 )]
+mod assessment;
 mod books;
 mod cdnow;
 mod concurrent;
+mod costs;
+mod models;
 mod operations;
 mod order;
+mod payments;
+mod potential;
 mod profiles;
 mod purchases;
 mod refused;
 mod scores;
+mod segments;
 mod stand;
+mod transitions;
 mod watch;

@@ -24,9 +24,9 @@ db_tests!(
     a_request_id_with_another_body_is_refused,
     many_fits_of_one_request_at_once_are_one_operation,
     many_rankings_of_one_request_at_once_are_one_operation,
+    many_comparisons_of_one_request_at_once_are_one_operation,
     an_operation_that_is_not_there_is_not_found,
     what_cannot_be_fitted_fails_with_the_reason,
-    nothing_is_ranked_before_the_first_fit,
     an_operation_of_a_replica_that_died_is_taken_over,
     operations_in_line_survive_a_restart_and_run_once_with_two_replicas,
     waiting_ends_with_the_callers_patience,
@@ -85,6 +85,12 @@ async fn many_rankings_of_one_request_at_once_are_one_operation(backend: Backend
     race(backend, async |mut client| client.rank_customers(request()).await.unwrap().into_inner()).await;
 }
 
+async fn many_comparisons_of_one_request_at_once_are_one_operation(backend: Backend) {
+    let until = Some(pb::Date { year: 2020, month: 1, day: 1 });
+    let request = || pb::HoldOutRequest { request_id: "one".into(), until, as_of: None };
+    race(backend, async |mut client| client.hold_out(request()).await.unwrap().into_inner()).await;
+}
+
 /// Twenty callers at two replicas, all with one request id, get one operation, and no other is there.
 async fn race(backend: Backend, ask: impl AsyncFn(Client) -> pb::Operation) {
     let stand = Stand::new(backend).await;
@@ -121,18 +127,11 @@ async fn what_cannot_be_fitted_fails_with_the_reason(backend: Backend) {
     stand.record(vec![sale(1, id(1), 5, 10), sale(2, id(2), 6, 10)]).await;
     let (_, reason, message) = failure(stand.fit("nobody came back").await);
     assert_eq!(reason, ErrorReason::NotFittable);
-    assert!(message.starts_with("MBG/NBD cannot be fitted: ") && message.contains("came back"), "{message}");
+    assert!(
+        message.starts_with("nothing can be fitted: BG/NBD, MBG/NBD, Pareto/NBD") && message.contains("came back"),
+        "{message}"
+    );
     assert_eq!(stand.score(id(1)).await.model_id, "");
-}
-
-async fn nothing_is_ranked_before_the_first_fit(backend: Backend) {
-    let stand = Stand::new(backend).await;
-    let operation = stand.rank("early").await;
-    let Some(Outcome::Error(error)) = &operation.outcome else { panic!("{operation:?}") };
-    assert_eq!(error.reason(), ErrorReason::NoModel);
-    assert!(operation.end_time.is_some());
-    let request = pb::GetOperationRequest { operation_id: operation.operation_id.clone() };
-    assert_eq!(stand.client.clone().get_operation(request).await.unwrap().into_inner(), operation);
 }
 
 async fn an_operation_of_a_replica_that_died_is_taken_over(backend: Backend) {
@@ -180,9 +179,9 @@ async fn operations_in_line_survive_a_restart_and_run_once_with_two_replicas(bac
     for operation in &asked {
         assert_eq!(stand.wait(operation).await.state(), pb::OperationState::Succeeded);
     }
-    // Each fit kept its three models once.
+    // Each fit kept its four models once.
     let models = stand.client.clone().list_models(pb::ListModelsRequest::default()).await.unwrap().into_inner().models;
-    assert_eq!(models.len(), 12);
+    assert_eq!(models.len(), 16);
     assert_eq!(models.iter().filter(|model| model.in_force).count(), 2);
     other.stop().await.unwrap();
 }
@@ -241,14 +240,14 @@ async fn operations_and_models_are_listed_newest_first(backend: Backend) {
             break;
         }
     }
-    assert_eq!(models.len(), 9);
+    assert_eq!(models.len(), 12);
     let times: Vec<_> = models.iter().map(|model| model.fit_time.unwrap().seconds).collect();
     assert!(times.is_sorted_by(|newer, older| newer >= older), "{times:?}");
     let in_force: Vec<_> = models.iter().map(|model| model.in_force).collect();
-    assert_eq!(in_force[..3].iter().filter(|in_force| **in_force).count(), 2, "{in_force:?}");
+    assert_eq!(in_force[..4].iter().filter(|in_force| **in_force).count(), 2, "{in_force:?}");
     assert_eq!(
         stand.score(id(1)).await.model_id,
-        models[..3].iter().find(|m| m.in_force && m.kind() != pb::ModelKind::GammaGamma).unwrap().model_id
+        models[..4].iter().find(|m| m.in_force && m.kind() != pb::ModelKind::GammaGamma).unwrap().model_id
     );
 }
 

@@ -46,8 +46,14 @@ async fn any_order_and_any_split_gives_what_the_ledger_adds_up_to(backend: Backe
 /// The score from the summary that is kept equals the one from the ledger.
 async fn kept_equals_recomputed(stand: &Stand, customer: u128) {
     let customer_id = id(customer).to_string();
-    let kept = pb::GetScoreRequest { customer_id: customer_id.clone(), as_of: None, with_evidence: true };
-    let added_up = pb::GetScoreRequest { customer_id, as_of: Some(to_proto(noon())), with_evidence: true };
+    let kept = pb::GetScoreRequest {
+        customer_id: customer_id.clone(),
+        as_of: None,
+        with_evidence: true,
+        ..Default::default()
+    };
+    let added_up =
+        pb::GetScoreRequest { customer_id, as_of: Some(to_proto(noon())), with_evidence: true, ..Default::default() };
     let Ok(kept) = stand.client.clone().get_score(kept).await else { return };
     let added_up = stand.client.clone().get_score(added_up).await.unwrap().into_inner();
     assert_eq!(kept.into_inner(), added_up);

@@ -13,6 +13,7 @@ db_tests!(
     whoever_is_known_to_profiles_has_a_score,
     who_has_not_arrived_yet_has_a_score_if_profiles_knows_them,
     without_an_answer_of_profiles_nobody_is_not_found,
+    customers_whose_records_do_not_fit_into_one_answer_are_asked_for_in_parts,
     interest_and_choice_are_followed_and_announced,
     the_record_of_a_buyer_announces_nothing,
     a_restart_goes_on_where_it_was,
@@ -51,13 +52,14 @@ async fn who_has_not_arrived_yet_has_a_score_if_profiles_knows_them(backend: Bac
     stand.profiles.know([id(2)]);
     stand.record(vec![sale(1, id(2), 1, 100)]).await;
     for as_of in [None, Some(to_proto(noon()))] {
-        let request = pb::GetScoreRequest { customer_id: id(1).to_string(), as_of, with_evidence: false };
+        let request =
+            pb::GetScoreRequest { customer_id: id(1).to_string(), as_of, with_evidence: false, ..Default::default() };
         let score = stand.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap();
         let standing = score.standing.unwrap();
         assert_eq!((standing.relationship(), standing.revision), (pb::Relationship::Target, 0));
         assert_eq!((score.summary, score.lifetime_value), (None, None));
         let customer_ids = [2, 1, 9, 2].map(|n| id(n).to_string()).to_vec();
-        let request = pb::BatchGetScoresRequest { customer_ids, as_of, with_evidence: false };
+        let request = pb::BatchGetScoresRequest { customer_ids, as_of, with_evidence: false, ..Default::default() };
         let reply = stand.client.clone().batch_get_scores(request).await.unwrap().into_inner();
         let listed: Vec<_> = reply.scores.into_iter().map(|score| score.standing.unwrap().customer_id).collect();
         assert_eq!(listed, [2, 1, 2].map(|n| id(n).to_string()));
@@ -86,6 +88,20 @@ async fn without_an_answer_of_profiles_nobody_is_not_found(backend: Backend) {
     stand.score(id(1)).await;
     stand.profiles.set_down(false);
     assert_eq!(fault(&stand.client.clone().get_score(request).await.unwrap_err()).1, "NOT_FOUND");
+}
+
+async fn customers_whose_records_do_not_fit_into_one_answer_are_asked_for_in_parts(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know((1..=10).map(id));
+    stand.profiles.answer_at_most(3);
+    let customer_ids = (1..=11).map(|n| id(n).to_string()).collect();
+    let request = pb::BatchGetScoresRequest { customer_ids, ..Default::default() };
+    let reply = stand.client.clone().batch_get_scores(request).await.unwrap().into_inner();
+    assert_eq!((reply.scores.len(), reply.not_found), (10, vec![id(11).to_string()]));
+    // An answer that has no room for one is no answer.
+    stand.profiles.answer_at_most(0);
+    let request = pb::GetScoreRequest { customer_id: id(12).to_string(), ..Default::default() };
+    assert_eq!(fault(&stand.client.clone().get_score(request).await.unwrap_err()).1, "PEER_UNAVAILABLE");
 }
 
 async fn interest_and_choice_are_followed_and_announced(backend: Backend) {

@@ -99,7 +99,7 @@ async fn a_total_that_would_not_fit_is_refused(backend: Backend) {
     stand.record(vec![sale(1, id(1), 5, 100)]).await;
     // A customer who bought for unheard-of sums.
     let db = Db::connect::<scoring::migrations::Migrator>(stand.db.url(), &Clock::mock(noon())).await.unwrap();
-    let huge = scoring::purchase::MAX_TOTAL_MINOR - 50;
+    let huge = scoring::row::MAX_TOTAL_MINOR - 50;
     db.run_tx("test", |tx| {
         Box::pin(async move {
             tx.execute_unprepared(&format!("UPDATE customer SET sales_minor = {huge}")).await?;
@@ -112,7 +112,7 @@ async fn a_total_that_would_not_fit_is_refused(backend: Backend) {
     assert_eq!(reply.counts.unwrap(), pb::PurchaseCounts { recorded: 1, rejected: 1, ..Default::default() });
     assert_eq!((reply.rejections[0].index, reply.rejections[0].reason()), (1, ErrorReason::AmountTooLarge));
     let sales = stand.score(id(1)).await.summary.unwrap().sales;
-    assert_eq!(minor(sales.as_ref()), scoring::purchase::MAX_TOTAL_MINOR);
+    assert_eq!(minor(sales.as_ref()), scoring::row::MAX_TOTAL_MINOR);
 }
 
 async fn an_empty_or_huge_batch_is_refused_as_a_whole(backend: Backend) {
@@ -140,10 +140,16 @@ async fn nonsense_is_refused_by_name(backend: Backend) {
         assert_eq!(fault(&refused), (Code::InvalidArgument, "INVALID_FIELD".into(), expected));
     };
     let far = Some(Timestamp { seconds: i64::MAX, nanos: -1 });
-    let request = pb::GetScoreRequest { customer_id: id.clone(), as_of: far, with_evidence: true };
+    let request =
+        pb::GetScoreRequest { customer_id: id.clone(), as_of: far, with_evidence: true, ..Default::default() };
     invalid(client.get_score(request).await.unwrap_err(), &["customer_id", "as_of"]);
     let tomorrow = Some(Timestamp { seconds: noon().as_second() + 1, nanos: 0 });
-    let request = pb::GetScoreRequest { customer_id: Uuid::max().to_string(), as_of: tomorrow, with_evidence: true };
+    let request = pb::GetScoreRequest {
+        customer_id: Uuid::max().to_string(),
+        as_of: tomorrow,
+        with_evidence: true,
+        ..Default::default()
+    };
     invalid(client.get_score(request).await.unwrap_err(), &["as_of"]);
     let request = pb::BatchGetScoresRequest { customer_ids: vec![id.clone()], ..Default::default() };
     invalid(client.batch_get_scores(request).await.unwrap_err(), &["customer_ids[0]"]);

@@ -28,8 +28,12 @@ async fn a_score_of_the_past_counts_only_purchases_dated_up_to_then(backend: Bac
     stand.record([30, 20, 10].map(|days| sale(days, id(1), days, 100)).to_vec()).await;
     let at = async |days: i64, seconds: i64| {
         let moment = noon() - SignedDuration::from_hours(24 * days) + SignedDuration::from_secs(seconds);
-        let request =
-            pb::GetScoreRequest { customer_id: id(1).to_string(), as_of: Some(to_proto(moment)), with_evidence: false };
+        let request = pb::GetScoreRequest {
+            customer_id: id(1).to_string(),
+            as_of: Some(to_proto(moment)),
+            with_evidence: false,
+            ..Default::default()
+        };
         let score = stand.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap();
         assert_eq!(score.as_of, Some(to_proto(moment)));
         score
@@ -46,7 +50,8 @@ async fn a_score_of_the_past_counts_only_purchases_dated_up_to_then(backend: Bac
 async fn a_customer_nobody_knows_is_not_found(backend: Backend) {
     let stand = Stand::new(backend).await;
     for as_of in [None, Some(to_proto(noon()))] {
-        let request = pb::GetScoreRequest { customer_id: id(1).to_string(), as_of, with_evidence: false };
+        let request =
+            pb::GetScoreRequest { customer_id: id(1).to_string(), as_of, with_evidence: false, ..Default::default() };
         let refused = stand.client.clone().get_score(request).await.unwrap_err();
         assert_eq!(fault(&refused), (Code::NotFound, "NOT_FOUND".into(), vec![]));
     }
@@ -70,14 +75,15 @@ async fn evidence_comes_where_it_is_asked_for(backend: Backend) {
     stand.profiles.know([id(1)]);
     stand.record(vec![sale(1, id(1), 1, 100)]).await;
     assert_eq!(stand.score(id(1)).await.evidence, []);
-    let request = pb::GetScoreRequest { customer_id: id(1).to_string(), as_of: None, with_evidence: true };
+    let request =
+        pb::GetScoreRequest { customer_id: id(1).to_string(), as_of: None, with_evidence: true, ..Default::default() };
     let evidence = stand.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap().evidence;
     let states: Vec<_> = evidence.iter().map(|evidence| evidence.state.as_str()).collect();
     assert_eq!(states, ["relationship", "stage", "tier", "code"]);
 }
 
 /// CDNOW, fitted and ranked on its last day.
-async fn ranked(backend: Backend) -> (Stand, Vec<uuid::Uuid>) {
+pub(crate) async fn ranked(backend: Backend) -> (Stand, Vec<uuid::Uuid>) {
     let stand = Stand::at(backend, "1998-07-01T09:00:00Z".parse().unwrap(), |_| {}).await;
     let rows = cdnow::purchases();
     let customers = cdnow::customers(&rows);

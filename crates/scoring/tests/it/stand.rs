@@ -85,8 +85,25 @@ impl Stand {
     }
 
     pub(crate) async fn score(&self, customer: Uuid) -> pb::Score {
-        let request = pb::GetScoreRequest { customer_id: customer.to_string(), as_of: None, with_evidence: false };
+        let request = pb::GetScoreRequest {
+            customer_id: customer.to_string(),
+            as_of: None,
+            with_evidence: false,
+            ..Default::default()
+        };
         self.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap()
+    }
+
+    /// What is thought of a customer, as of noon so many days ago.
+    pub(crate) async fn assess(&self, customer: Uuid, days_ago: i64) -> pb::Assessment {
+        let as_of = (days_ago > 0).then(|| to_proto(noon() - SignedDuration::from_hours(24 * days_ago)));
+        let request = pb::GetScoreRequest {
+            customer_id: customer.to_string(),
+            as_of,
+            with_assessment: true,
+            ..Default::default()
+        };
+        self.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap().assessment.unwrap()
     }
 
     pub(crate) async fn fit(&self, request_id: &str) -> pb::Operation {
@@ -134,12 +151,45 @@ pub(crate) fn sale(purchase_id: impl ToString, customer: Uuid, days: i64, cents:
         purchase_time: Some(to_proto(noon() - SignedDuration::from_hours(24 * days))),
         amount: Some(Money { currency_code: "USD".into(), minor_units: cents }),
         kind: pb::PurchaseKind::Sale.into(),
+        discount: None,
     }
 }
 
 /// Something given back.
 pub(crate) fn back(purchase_id: impl ToString, customer: Uuid, days: i64, cents: i64) -> pb::Purchase {
     pb::Purchase { kind: pb::PurchaseKind::Return.into(), ..sale(purchase_id, customer, days, cents) }
+}
+
+/// A cost of so many cents, `days` before noon.
+pub(crate) fn cost(cost_id: impl ToString, customer: Uuid, days: i64, cents: i64) -> pb::ServiceCost {
+    let sale = sale("", customer, days, cents);
+    pb::ServiceCost {
+        source: sale.source,
+        cost_id: cost_id.to_string(),
+        customer_id: sale.customer_id,
+        cost_time: sale.purchase_time,
+        amount: sale.amount,
+    }
+}
+
+/// An invoice over so many cents, issued `days` before noon and due ten days later, with nothing paid yet.
+pub(crate) fn invoice(payment_id: impl ToString, customer: Uuid, days: i64, cents: i64) -> pb::Payment {
+    let sale = sale("", customer, days, cents);
+    pb::Payment {
+        source: sale.source,
+        payment_id: payment_id.to_string(),
+        customer_id: sale.customer_id,
+        issue_time: sale.purchase_time,
+        due_time: self::sale("", customer, days - 10, 0).purchase_time,
+        amount: sale.amount,
+        ..Default::default()
+    }
+}
+
+/// The same with so many cents of it paid, `days` before noon.
+pub(crate) fn paid(invoice: pb::Payment, days: i64, cents: i64) -> pb::Payment {
+    let sale = sale("", Uuid::nil(), days, cents);
+    pb::Payment { paid_time: sale.purchase_time, paid_amount: sale.amount, ..invoice }
 }
 
 pub(crate) fn minor(money: Option<&Money>) -> i64 {
@@ -158,6 +208,8 @@ struct Known {
     /// Does not feed its followers, so that customers have to be asked for.
     silent: AtomicBool,
     down: AtomicBool,
+    /// Customers that fit into one answer.
+    at_most: AtomicUsize,
     asked: AtomicUsize,
 }
 
@@ -169,6 +221,7 @@ impl Default for Known {
             length: watch::Sender::new(0),
             silent: AtomicBool::new(true),
             down: AtomicBool::new(false),
+            at_most: AtomicUsize::new(1_000),
             asked: AtomicUsize::new(0),
         }
     }
@@ -180,6 +233,14 @@ impl FakeProfiles {
         let mut log = self.0.log.lock().unwrap();
         let record = record(log.len(), customer, showed_interest, targeted);
         log.push(record);
+        self.0.length.send_replace(log.len());
+    }
+
+    /// Makes a customer known by a record.
+    pub(crate) fn put_record(&self, customer: Uuid, record: profiles::Customer) {
+        let mut log = self.0.log.lock().unwrap();
+        let revision = log.len() as i64 + 1;
+        log.push(profiles::Customer { customer_id: customer.to_string(), revision, ..record });
         self.0.length.send_replace(log.len());
     }
 
@@ -200,6 +261,11 @@ impl FakeProfiles {
     pub(crate) fn feed(&self) {
         self.0.silent.store(false, Ordering::SeqCst);
         self.0.length.send_modify(|_| {});
+    }
+
+    /// As where the records are long.
+    pub(crate) fn answer_at_most(&self, customers: usize) {
+        self.0.at_most.store(customers, Ordering::SeqCst);
     }
 
     pub(crate) fn set_down(&self, down: bool) {
@@ -238,7 +304,9 @@ impl Profiles for FakeProfiles {
         }
         let log = self.0.log.lock().unwrap();
         let mut reply = profiles::BatchGetCustomersResponse::default();
-        assert!(request.get_ref().customer_ids.len() <= 1_000);
+        if request.get_ref().customer_ids.len() > self.0.at_most.load(Ordering::SeqCst) {
+            return Err(Status::invalid_argument("customer_ids: ask for half as many at once"));
+        }
         for id in request.into_inner().customer_ids {
             match log.iter().rev().find(|customer| customer.customer_id == id) {
                 Some(customer) => reply.customers.push(customer.clone()),

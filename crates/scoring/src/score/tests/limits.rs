@@ -16,8 +16,8 @@ fn real() -> impl Strategy<Value = f64> {
 
 fn summary() -> impl Strategy<Value = Summary> {
     let occasions = prop_oneof![4 => 0..40_u32, 1 => any::<u32>(), 1 => Just(u32::MAX)];
-    (occasions, day(), day(), any::<i64>(), minor(), minor(), minor()).prop_map(
-        |(occasions, first_day, last_day, day_sum, sales_minor, returns_minor, first_sales_minor)| Summary {
+    (occasions, day(), day(), any::<i64>(), minor(), minor(), minor(), minor()).prop_map(
+        |(occasions, first_day, last_day, day_sum, sales_minor, returns_minor, first_sales_minor, other)| Summary {
             occasions,
             first_day,
             last_day,
@@ -25,6 +25,8 @@ fn summary() -> impl Strategy<Value = Summary> {
             sales_minor,
             returns_minor,
             first_sales_minor,
+            discount_minor: other,
+            service_cost_minor: other,
         },
     )
 }
@@ -66,14 +68,14 @@ fn some_models() -> impl Strategy<Value = Models> {
             b,
         })
     };
-    (parameters(), parameters(), any::<bool>(), 0.01..100.0, 1.01..100.0, 0.01..1e9, odd_terms()).prop_map(
-        |(buying, one_timers, bg, p, q, gamma, terms)| {
+    (parameters(), parameters(), any::<(bool, bool, bool)>(), 0.01..100.0, 1.01..100.0, 0.01..1e9, odd_terms())
+        .prop_map(|(buying, one_timers, (bg, judged, valued), p, q, gamma, terms)| {
             let buying =
                 if bg { value::BgNbd::new(buying).unwrap().into() } else { value::MbgNbd::new(buying).unwrap().into() };
             let spend = value::GammaGamma::new(p, q, gamma).unwrap();
-            Models::new(CUSTOMER, buying, value::MbgNbd::new(one_timers).unwrap(), spend, terms)
-        },
-    )
+            let one_timers = value::MbgNbd::new(one_timers).unwrap();
+            Models::new(CUSTOMER, buying, judged.then_some(one_timers), valued.then_some(spend), terms)
+        })
 }
 
 fn check(score: &Score) -> Result<(), TestCaseError> {
@@ -113,10 +115,12 @@ proptest! {
                 realised_minor,
                 expected_minor,
                 revenue_minor: realised_minor,
+                discount_minor: 0,
             };
             rank(others.into_iter().enumerate().map(ranked).collect()).cut_offs
         });
-        let facts = Facts { showed_interest, targeted };
+        let potential_minor = summary.as_ref().map(|summary| summary.day_sum);
+        let facts = Facts { showed_interest, targeted, potential_minor };
         let score = compute(
             CUSTOMER, summary.as_ref(), facts, &books, &thresholds, models.as_ref(), cut_offs.as_ref(), today, true,
         );

@@ -15,6 +15,7 @@ fn standings() -> Vec<(Summary, Score)> {
             realised_minor: values.realised_minor,
             expected_minor: values.expected_minor,
             revenue_minor: summary.sales_minor,
+            discount_minor: 0,
         }
     });
     let ranking = rank(customers.collect());
@@ -77,7 +78,13 @@ fn the_loyal_come_again() {
     let until = cdnow::day(jiff::civil::date(1997, 9, 30));
     let parameters = value::Parameters { r: 0.52484, alpha: 6.18308, a: 0.89136, b: 1.614 };
     let one_timers = value::MbgNbd::new(parameters).unwrap();
-    let models = Models::new(models().id, one_timers.into(), one_timers, cdnow::spend(), value::clv::Terms::default());
+    let models = Models::new(
+        models().id,
+        one_timers.into(),
+        Some(one_timers),
+        Some(cdnow::spend()),
+        value::clv::Terms::default(),
+    );
     let (facts, books, thresholds) = (Facts::default(), books(), Thresholds::default());
     let later: BTreeMap<Uuid, Summary> = cdnow::summaries(cdnow::last_day()).into_iter().collect();
     let mut came_again: BTreeMap<&str, (u32, u32)> = BTreeMap::new();

@@ -1,0 +1,91 @@
+//! `transitions`: who moved where over a period.
+use std::collections::BTreeMap;
+
+use proto::scoring::v1 as scoring;
+
+use super::date;
+use crate::{
+    cli::Target,
+    client::{Result, request},
+    view,
+};
+
+/// `transitions`.
+///
+/// # Errors
+/// A day that is none; a server that does not answer.
+pub async fn transitions(target: &Target, from: Option<&str>, to: Option<&str>) -> Result<()> {
+    let message = scoring::GetTransitionsRequest { from: from.map(date).transpose()?, to: to.map(date).transpose()? };
+    let reply = target.client()?.scoring().get_transitions(request(message)).await?.into_inner();
+    if target.json {
+        return view::json("clientele.scoring.v1.GetTransitionsResponse", &reply);
+    }
+    view::line(format!(
+        "From {} to {}: {} customers at the end, {} won back.",
+        view::time(reply.start_time.as_ref()),
+        view::time(reply.end_time.as_ref()),
+        view::count(reply.customers),
+        view::count(reply.regained)
+    ));
+    if reply.customers == 0 {
+        let first = view::time(reply.first_record_time.as_ref());
+        view::line(format!("Nobody had a state in this period; the first was recorded {first}."));
+        return Ok(());
+    }
+    let cells = reply.relationships.iter().map(|cell| ((cell.from, cell.to), (cell.customers, cell.moves)));
+    view::line(matrix("relationship", cells, view::relationship));
+    let cells = reply.stages.iter().map(|cell| ((cell.from, cell.to), (cell.customers, cell.moves)));
+    view::line(matrix("stage", cells, view::stage));
+    let cells = reply.tiers.iter().map(|cell| ((cell.from, cell.to), (cell.customers, cell.moves)));
+    view::line(matrix("tier", cells, view::tier));
+    let share = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), view::percent);
+    let rows = reply.retention.iter().map(|tier| {
+        vec![
+            view::tier(tier.tier),
+            view::count(tier.customers),
+            share(tier.retention_rate),
+            share(tier.loss_rate),
+            view::count(tier.stayed),
+            view::count(tier.rose),
+            view::count(tier.fell),
+        ]
+    });
+    let header = ["tier at the start", "customers", "retained", "lost", "stayed", "rose", "fell"];
+    view::line(view::table(&header, &[1, 2, 3, 4, 5, 6], rows));
+    Ok(())
+}
+
+/// A table with a row for each state at the start and a column for each at the end; in brackets the moves, where they differ.
+fn matrix(what: &str, cells: impl Iterator<Item = ((i32, i32), (i64, i64))>, name: fn(i32) -> String) -> String {
+    let cells: BTreeMap<(i32, i32), (i64, i64)> = cells.collect();
+    let mut states: Vec<i32> = cells.keys().flat_map(|(from, to)| [*from, *to]).collect();
+    states.sort_unstable();
+    states.dedup();
+    let mut header = vec![format!("{what} from ↓ to →")];
+    header.extend(states.iter().map(|state| name(*state)));
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let rows = states.iter().map(|from| {
+        let mut row = vec![name(*from)];
+        row.extend(states.iter().map(|to| match cells.get(&(*from, *to)) {
+            None | Some((0, 0)) => String::new(),
+            Some((customers, moves)) if from == to || customers == moves => view::count(*customers),
+            Some((customers, moves)) => format!("{} ({})", view::count(*customers), view::count(*moves)),
+        }));
+        row
+    });
+    view::table(&header, &(1..=states.len()).collect::<Vec<_>>(), rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matrix_shows_who_went_where_and_the_moves_that_led_elsewhere() {
+        let cells = [((4, 5), (3, 3)), ((5, 5), (10, 0)), ((4, 7), (1, 2)), ((5, 7), (0, 0))];
+        let text = matrix("relationship", cells.into_iter(), view::relationship);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert!(lines.iter().any(|line| line[..] == ["first", "time", "3", "1", "(2)"]), "{text}");
+        assert!(lines.iter().any(|line| line[..] == ["repeat", "10"]), "{text}");
+    }
+}
