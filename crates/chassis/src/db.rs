@@ -355,29 +355,52 @@ async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnec
         .row_buffer_size(ROW_BUFFER)
         // A slow one would be logged whole, thousands of rows of it; how long transactions take is measured by name.
         .disable_statement_logging();
-    let writer = SqlitePoolOptions::new()
-        .max_connections(1)
-        .min_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        // A burst of writers queues for the one connection; how long a call may wait is its own deadline's affair.
-        .acquire_timeout(Duration::from_secs(30))
-        .after_release(|connection, _| Box::pin(is_clean(connection)))
-        .connect_with(options.clone())
-        .await
-        .map_err(connect_error)?;
-    let readers = SqlitePoolOptions::new()
-        .max_connections(SQLITE_READERS)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .after_release(|connection, _| Box::pin(is_clean(connection)))
-        .connect_with(options.pragma("query_only", "1"))
-        .await
-        .map_err(connect_error)?;
+    let writer = || {
+        SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            // A burst of writers queues for the one connection; how long a call may wait is its own deadline's affair.
+            .acquire_timeout(Duration::from_secs(30))
+            .after_release(|connection, _| Box::pin(is_clean(connection)))
+            .connect_with(options.clone())
+    };
+    let writer = patiently(writer).await?;
+    let options = options.clone().pragma("query_only", "1");
+    let readers = || {
+        SqlitePoolOptions::new()
+            .max_connections(SQLITE_READERS)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_release(|connection, _| Box::pin(is_clean(connection)))
+            .connect_with(options.clone())
+    };
+    let readers = patiently(readers).await?;
     Ok((SqlxSqliteConnector::from_sqlx_sqlite_pool(writer), SqlxSqliteConnector::from_sqlx_sqlite_pool(readers)))
+}
+
+/// Connects to a file that others may be opening just now: the one that turns it to WAL has it to itself for a moment, and SQLite does not let
+/// the others wait for that as they do for a lock of a statement.
+async fn patiently<P, F: Future<Output = sqlx::Result<P>>>(connect: impl Fn() -> F) -> Result<P> {
+    let started = stopwatch();
+    loop {
+        match connect().await {
+            Err(error) if started.elapsed() < SQLITE_BUSY_TIMEOUT && is_locked(&error) => {
+                tokio::time::sleep(FIRST_PAUSE).await;
+            }
+            result => return result.map_err(connect_error),
+        }
+    }
+}
+
+/// SQLITE_BUSY, in whatever shade.
+fn is_locked(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 /// Whether a connection that comes back to its pool can be used again. When its disk is full, SQLite ends a transaction by itself, and
