@@ -388,19 +388,13 @@ async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnec
 async fn patiently<P, F: Future<Output = sqlx::Result<P>>>(connect: impl Fn() -> F) -> Result<P> {
     let started = stopwatch();
     loop {
-        match connect().await {
-            Err(error) if started.elapsed() < SQLITE_BUSY_TIMEOUT && is_locked(&error) => {
+        match connect().await.map_err(connect_error) {
+            Err(error) if started.elapsed() < SQLITE_BUSY_TIMEOUT && error.is_race() => {
                 tokio::time::sleep(FIRST_PAUSE).await;
             }
-            result => return result.map_err(connect_error),
+            result => return result,
         }
     }
-}
-
-/// SQLITE_BUSY, in whatever shade.
-fn is_locked(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
-    code.is_some_and(|code| code & 0xff == 5)
 }
 
 /// Whether a connection that comes back to its pool can be used again. When its disk is full, SQLite ends a transaction by itself, and

@@ -68,6 +68,16 @@ pub(crate) struct Axis {
     pub(crate) runaway: (&'static str, &'static str),
 }
 
+impl Axis {
+    /// Shape and rate of the gamma distribution of buying rates, which all buying models begin with; customers were seen for `weeks` on average.
+    pub(crate) fn of_buying_rates(weeks: f64) -> [Self; 2] {
+        const ALIKE: &str = "no difference in buying rates can be seen";
+        let r = Self { name: "r", bounds: (1e-4, 1e4), runaway: ("nearly nobody buys again", ALIKE) };
+        let bounds = (weeks * 1e-5, weeks * 1e5);
+        [r, Self { name: "alpha", bounds, runaway: ("repeat buyers buy without pause", ALIKE) }]
+    }
+}
+
 /// Groups of equal customers from which the place of the maximum is learnt, where there are many more.
 ///
 /// Enough that the maximum over them lies within a few hundredths of that over all, from where a handful of steps

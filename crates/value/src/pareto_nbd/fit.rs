@@ -28,17 +28,10 @@ impl ParetoNbd {
             [2.0, 1.5 / rate, 1.0, 2.0 * weeks],
             [1.0, 0.5 / rate, 3.0, 3.0 * weeks],
         ];
+        let [r, alpha] = Axis::of_buying_rates(weeks);
         let axes = [
-            Axis {
-                name: "r",
-                bounds: (1e-4, 1e4),
-                runaway: ("nearly nobody buys again", "no difference in buying rates can be seen"),
-            },
-            Axis {
-                name: "alpha",
-                bounds: (weeks * 1e-5, weeks * 1e5),
-                runaway: ("repeat buyers buy without pause", "no difference in buying rates can be seen"),
-            },
+            r,
+            alpha,
             Axis {
                 name: "s",
                 bounds: (1e-5, 1e4),
