@@ -3,7 +3,7 @@
 //! - Reads go through [`Db::read`] (many at a time).
 //! - Writes go through [`Db::run_tx`]: one transaction, run again a bounded number of times when a race is lost. Changes published in it
 //!   ([`Tx::publish`]) are numbered at its very end, so their order is the order of commits.
-//! - Hot single writes go through a [`Batcher`], which commits together whatever queued up while the last commit ran.
+//! - Hot single writes and reads go through a [`Batcher`], which does together whatever queued up while the last ones ran.
 //!
 //! SQLite has one writer connection, whose transactions begin `IMMEDIATE`, and a pool of readers: no reader waits for the
 //! writer, and no caller ever sees `database is locked`.
@@ -11,7 +11,6 @@ use std::{
     future::Future,
     marker::PhantomData,
     ops::Deref,
-    panic::AssertUnwindSafe,
     path::PathBuf,
     pin::Pin,
     str::FromStr,
@@ -19,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
 use sea_orm::{
     ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel,
     SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
@@ -31,8 +29,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{Instrument, Span};
+use tokio::sync::watch;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
@@ -41,9 +39,11 @@ use crate::{
     feed, telemetry,
 };
 
+mod batcher;
 pub mod bulk;
 mod columns;
 mod migrations;
+pub use batcher::Batcher;
 pub use columns::Columns;
 pub use migrations::migrations;
 
@@ -160,7 +160,7 @@ impl Db {
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
-            let result = self.attempt(&body).await;
+            let result = self.attempt(&body, attempt == 1).await;
             let race = matches!(&result, Err(error) if error.shared().is_some_and(Error::is_race));
             if race && attempt < MAX_ATTEMPTS {
                 // Writers that collided must not collide again: the pause differs from one transaction to the next.
@@ -180,7 +180,7 @@ impl Db {
         }
     }
 
-    async fn attempt<'env, T, E, F>(&self, body: &F) -> Result<T, E>
+    async fn attempt<'env, T, E, F>(&self, body: &F, is_first_try: bool) -> Result<T, E>
     where
         F: for<'c> Fn(&'c Tx<'env>) -> BoxFuture<'c, Result<T, E>> + Send + Sync,
         T: Send,
@@ -191,15 +191,13 @@ impl Db {
             ..Default::default()
         };
         let inner = begin(&self.0.write, options).await?;
-        let tx = Tx { inner, changes: Mutex::default(), clock: self.0.clock.clone(), _env: PhantomData };
+        let tx = Tx { inner, changes: Mutex::default(), clock: self.0.clock.clone(), is_first_try, _env: PhantomData };
         // Dropped on an error or when the caller goes away: rolled back.
         let value = body(&tx).await?;
         let changes = tx.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let last = feed::append(&tx.inner, changes, &self.0.clock).await?;
+        let changes = feed::append(&tx.inner, changes, &self.0.clock).await?;
         tx.inner.commit().await.map_err(Error::from)?;
-        if let Some(last) = last {
-            self.0.feed.committed(last);
-        }
+        self.0.feed.committed(changes);
         Ok(value)
     }
 }
@@ -234,6 +232,7 @@ pub struct Tx<'env> {
     inner: DatabaseTransaction,
     changes: Mutex<Vec<feed::Pending>>,
     clock: Clock,
+    is_first_try: bool,
     _env: PhantomData<&'env ()>,
 }
 
@@ -264,6 +263,12 @@ impl Tx<'_> {
     /// The clock of this transaction's service.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Whether the body runs for the first time, and may write in the hope that nothing of it is there yet: where that is vain, a duplicate key
+    /// runs it again, and then it looks first.
+    pub fn is_first_try(&self) -> bool {
+        self.is_first_try
     }
 
     /// What to append to a raw select of rows that this transaction decides by: a lock on PostgreSQL, nothing on SQLite, whose
@@ -463,121 +468,6 @@ async fn migrate<M: MigratorTrait>(write: &DatabaseConnection) -> Result<()> {
     })?;
     tx.commit().await?;
     Ok(())
-}
-
-/// Items of a [`Batcher`] that may wait: about a second of writes. Beyond that load is shed.
-const BATCH_QUEUE: usize = 16_384;
-/// Items committed together at most: keeps one commit, and so the wait of those behind it, short.
-const BATCH_MAX: usize = 1_024;
-
-type Waiting<I, O, E> = (I, Span, oneshot::Sender<Result<O, E>>);
-
-/// A natural-batching writer: callers hand in single writes and wait; whatever queued up while the last commit ran is committed together.
-/// One write at a time costs one commit, a thousand at a time cost one too.
-#[derive(Debug)]
-pub struct Batcher<I, O, E = Error> {
-    name: &'static str,
-    queue: mpsc::Sender<Waiting<I, O, E>>,
-}
-
-impl<I, O, E> Clone for Batcher<I, O, E> {
-    fn clone(&self) -> Self {
-        Self { name: self.name, queue: self.queue.clone() }
-    }
-}
-
-impl<I, O, E> Batcher<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Fault + 'static,
-{
-    /// Starts the writer. `write` gets the items in the order they came and gives as many results; an error of it concerns the whole batch, and
-    /// then each item is tried alone, so that one that cannot be written does not take others with it.
-    /// It ends, after writing what is queued, when the last clone is dropped.
-    ///
-    /// For the trace to go on from the call that made a change, let the item carry its `tracing::Span` and publish within it
-    /// (`span.in_scope(|| tx.publish(…))`).
-    pub fn spawn<F>(db: Db, name: &'static str, write: F) -> Self
-    where
-        F: for<'c> Fn(&'c Tx<'_>, &'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync + 'static,
-    {
-        let (queue, mut waiting) = mpsc::channel::<Waiting<I, O, E>>(BATCH_QUEUE);
-        tokio::spawn(async move {
-            let mut batch = Vec::with_capacity(BATCH_MAX);
-            while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
-                // Whoever went away while waiting gets no work done: under overload that is most of it.
-                batch.retain(|(_, _, reply)| !reply.is_closed());
-                let (items, callers): (Vec<I>, Vec<_>) =
-                    batch.drain(..).map(|(item, span, reply)| (item, (span, reply))).unzip();
-                let (spans, replies): (Vec<Span>, Vec<_>) = callers.into_iter().unzip();
-                // A batch belongs to no caller's trace, except to that of an only one.
-                let span = if let [only] = &spans[..] { only.clone() } else { Span::none() };
-                match Self::write(&db, name, &write, &items).instrument(span).await {
-                    Ok(results) => {
-                        for (reply, result) in replies.into_iter().zip(results) {
-                            let _ = reply.send(Ok(result));
-                        }
-                    }
-                    Err(error) if items.len() <= 1 => {
-                        replies
-                            .into_iter()
-                            .take(1)
-                            .zip([error])
-                            .for_each(|(reply, error)| drop(reply.send(Err(error))));
-                    }
-                    Err(error) => match error.shared() {
-                        // The database is away: a thousand tries one by one would only keep everybody waiting.
-                        Some(Error::Database(cause)) if error.shared().is_some_and(Error::is_outage) => {
-                            for reply in replies {
-                                let _ = reply.send(Err(Error::Database(cause.clone()).into()));
-                            }
-                        }
-                        _ => {
-                            for ((item, span), reply) in items.into_iter().zip(spans).zip(replies) {
-                                let one = Self::write(&db, name, &write, &[item]).instrument(span).await;
-                                let _ = reply.send(one.and_then(|mut results| {
-                                    results
-                                        .pop()
-                                        .ok_or_else(|| Error::Internal(format!("{name}: no result for an item")).into())
-                                }));
-                            }
-                        }
-                    },
-                }
-            }
-        });
-        Self { name, queue }
-    }
-
-    async fn write<F>(db: &Db, name: &'static str, write: &F, items: &[I]) -> Result<Vec<O>, E>
-    where
-        F: for<'c> Fn(&'c Tx<'_>, &'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync,
-    {
-        if items.is_empty() {
-            return Ok(Vec::new());
-        }
-        // A panic is the fault of one batch; the writer must outlive it.
-        let results = AssertUnwindSafe(db.run_tx(name, |tx| write(tx, items))).catch_unwind().await;
-        let results = results.map_err(|_| Error::Internal(format!("{name}: a writer panicked")))??;
-        if results.len() != items.len() {
-            return Err(Error::Internal(format!("{name}: {} results for {} items", results.len(), items.len())).into());
-        }
-        Ok(results)
-    }
-
-    /// Writes one item and returns once it is durable.
-    ///
-    /// # Errors
-    /// `Overloaded` where too many wait already; the write's own.
-    pub async fn submit(&self, item: I) -> Result<O, E> {
-        let (reply, result) = oneshot::channel();
-        self.queue.try_send((item, Span::current(), reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::Overloaded(self.name),
-            mpsc::error::TrySendError::Closed(_) => Error::NotServing(self.name),
-        })?;
-        result.await.map_err(|_| Error::NotServing(self.name))?
-    }
 }
 
 /// The sequence of the last change that is known to be committed, as a channel to wait on.

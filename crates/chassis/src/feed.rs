@@ -15,6 +15,8 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable, Value};
 use tokio::sync::watch as channel;
 use uuid::Uuid;
 
+use recent::{Committed, Recent};
+
 use crate::{
     clock::{Clock, at_micros, to_proto},
     db::{Db, Latest, bulk, sql},
@@ -26,6 +28,7 @@ mod follow;
 mod kept;
 mod newest;
 mod pulse;
+mod recent;
 mod watch;
 mod wire;
 pub use follow::{Change, Follow, Turn, Turned, follow, follow_whole};
@@ -62,11 +65,11 @@ impl Pending {
     }
 }
 
-/// Numbers and writes the changes; the last number, if there is any. Must be the last statement of the transaction: from here to the
+/// Numbers and writes the changes, and gives them back as they were written. Must be the last statement of the transaction: from here to the
 /// commit, other publishing transactions wait.
-pub(crate) async fn append(tx: &DatabaseTransaction, changes: Vec<Pending>, clock: &Clock) -> Result<Option<i64>> {
+pub(crate) async fn append(tx: &DatabaseTransaction, changes: Vec<Pending>, clock: &Clock) -> Result<Vec<Committed>> {
     if changes.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
     let text = "UPDATE feed_head SET seq = seq + $1 WHERE id = 1 RETURNING seq";
@@ -75,38 +78,51 @@ pub(crate) async fn append(tx: &DatabaseTransaction, changes: Vec<Pending>, cloc
         Some(row) => i64::try_get(&row, "", "seq").map_err(sea_orm::DbErr::from)?,
         None => return Err(Error::Internal("feed_head has no row".to_owned())),
     };
-    let now = clock.now_micros();
-    let mut seq = last - count;
-    let rows = changes.into_iter().map(|change| -> [Value; 6] {
-        seq += 1;
+    let create_time = clock.now_micros();
+    let number = |(change, seq): (Pending, i64)| {
+        let Pending { topic, key, payload, traceparent } = change;
+        Committed { seq, topic, key, payload, traceparent, create_time }
+    };
+    let changes: Vec<_> = changes.into_iter().zip(last - count + 1..).map(number).collect();
+    let rows = changes.iter().map(|change| -> [Value; 6] {
         [
-            seq.into(),
+            change.seq.into(),
             change.topic.into(),
             change.key.into(),
-            change.payload.into(),
-            change.traceparent.into(),
-            now.into(),
+            change.payload.as_slice().into(),
+            change.traceparent.as_deref().into(),
+            change.create_time.into(),
         ]
     });
     bulk::execute(tx, "INSERT INTO outbox (seq, topic, key, payload, traceparent, create_time) VALUES ", rows, "")
         .await?;
-    Ok(Some(last))
+    Ok(changes)
 }
 
 /// What a database knows of its own feed.
 #[derive(Debug)]
 pub(crate) struct Head {
     latest: Latest,
+    recent: Recent,
 }
 
 impl Head {
     pub(crate) async fn read<C: ConnectionTrait>(connection: &C) -> Result<Self> {
         let (_, seq, _) = read_head(connection).await?;
-        Ok(Self { latest: channel::Sender::new(seq) })
+        Ok(Self { latest: channel::Sender::new(seq), recent: Recent::default() })
+    }
+
+    /// Wakes watchers: these changes are committed.
+    pub(crate) fn committed(&self, changes: Vec<Committed>) {
+        let Some(last) = changes.last().map(|change| change.seq) else { return };
+        if self.latest.receiver_count() > 0 {
+            self.recent.push(changes);
+        }
+        self.wake(last);
     }
 
     /// Wakes watchers: the changes up to `seq` are committed.
-    pub(crate) fn committed(&self, seq: i64) {
+    fn wake(&self, seq: i64) {
         self.latest.send_if_modified(|latest| {
             let newer = seq > *latest;
             *latest = (*latest).max(seq);
@@ -134,7 +150,7 @@ pub(crate) fn spawn_poller(db: &Db) {
             if db.feed().latest.receiver_count() > 0
                 && let Ok((_, seq, _)) = read_head(db.read()).await
             {
-                db.feed().committed(seq);
+                db.feed().wake(seq);
             }
         }
     });

@@ -170,7 +170,7 @@ pub(crate) async fn find_owners<C: ConnectionTrait>(
     let head = "SELECT system, id, customer_id FROM identity WHERE (system, id) IN (VALUES ";
     let keys = identities.iter().map(|identity| [identity.system.as_str().into(), identity.id.as_str().into()]);
     let mut owners = HashMap::with_capacity(identities.len());
-    for row in bulk::query(connection, head, keys, ")").await? {
+    for row in bulk::find(connection, head, keys, ")").await? {
         let mut columns = Columns::of(&row);
         owners.insert(Identity { system: columns.take()?, id: columns.take()? }, columns.take()?);
     }
@@ -240,7 +240,7 @@ pub(crate) async fn move_identities(
 /// Those of the ids that are customers' here.
 pub(crate) async fn find_ids(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
     let head = "SELECT customer_id FROM customer WHERE customer_id IN (VALUES ";
-    let rows = bulk::query(&**tx, head, ids.iter().map(|id| [(*id).into()]), ")").await?;
+    let rows = bulk::find(&**tx, head, ids.iter().map(|id| [(*id).into()]), ")").await?;
     rows.iter().map(|row| Columns::of(row).take()).collect()
 }
 
@@ -249,7 +249,7 @@ pub(crate) async fn find_ids(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashSet<Uuid>>
 pub(crate) async fn lock(tx: &Tx<'_>, ids: &BTreeSet<Uuid>) -> Result<HashSet<Uuid>> {
     let tail = format!(") ORDER BY customer_id{}", tx.for_update());
     let head = "SELECT customer_id FROM customer WHERE customer_id IN (VALUES ";
-    let rows = bulk::query(&**tx, head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
+    let rows = bulk::find(&**tx, head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
     rows.iter().map(|row| Columns::of(row).take()).collect()
 }
 

@@ -177,7 +177,9 @@ pub fn service(config: Config, context: Context) -> Service {
                 }
             });
             let profiles = context.peers.channel("profiles")?;
-            let api = api::Api { db, context, scorer, rules: Arc::new(rules), batcher, profiles, news, to_fill };
+            let reader = api::reader(db.clone(), &scorer);
+            let api =
+                api::Api { db, context, scorer, rules: Arc::new(rules), batcher, reader, profiles, news, to_fill };
             Ok(Routes::new(ScoringServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
         }),
     }

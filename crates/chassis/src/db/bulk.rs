@@ -5,18 +5,32 @@ use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Statement, Value};
 
 use crate::error::Result;
 
-/// Below this many rows every count has a text of its own; above, counts are powers of two, so that there are few texts.
+/// Below this many rows every count has a text of its own.
 const EXACT_BELOW: usize = 16;
+/// Below this many rows, what one moment's callers bring, counts go in steps of this; above, they are powers of two, so that there are few texts.
+const STEPS: (usize, usize) = (128, 8);
 /// Bind parameters of one statement: SQLite allows 32,766.
 const MAX_PARAMETERS: usize = 32_000;
 
 /// How many of `left` rows of `columns` columns go into the next statement.
 fn chunk(left: usize, columns: usize) -> usize {
-    if left < EXACT_BELOW {
-        return left;
-    }
     let most = left.min(MAX_PARAMETERS / columns);
-    1 << most.ilog2()
+    let (below, step) = STEPS;
+    match most {
+        _ if most < EXACT_BELOW => most,
+        _ if most < below => most - most % step,
+        _ => 1 << most.ilog2(),
+    }
+}
+
+/// The least count from `rows` on that one statement takes, of few columns.
+fn filled(rows: usize) -> usize {
+    let (below, step) = STEPS;
+    match rows {
+        _ if rows < EXACT_BELOW => rows,
+        _ if rows < below => rows.next_multiple_of(step),
+        _ => rows.next_power_of_two(),
+    }
 }
 
 /// Writes `($1,$2),($3,$4)…`. SQLite gets `?`: it looks named parameters up one after the other, which takes seconds for thousands of them.
@@ -79,6 +93,25 @@ pub async fn query<C: ConnectionTrait, const N: usize>(
     Ok(found)
 }
 
+/// Runs the select `head (…),(…) tail` that asks for rows by their keys. Some are asked for twice, so that it takes one statement where [`query`]
+/// would take several.
+///
+/// # Errors
+/// `Database`.
+pub async fn find<C: ConnectionTrait, const N: usize>(
+    connection: &C,
+    head: &str,
+    keys: impl Iterator<Item = [Value; N]>,
+    tail: &str,
+) -> Result<Vec<QueryResult>> {
+    let mut keys: Vec<_> = keys.collect();
+    if let Some(last) = keys.last().cloned() {
+        let rest = keys.len() % (1 << (MAX_PARAMETERS / N).ilog2());
+        keys.resize(keys.len() - rest + filled(rest), last);
+    }
+    query(connection, head, keys.into_iter(), tail).await
+}
+
 /// Rows on their way into statements.
 struct Chunks<'a, I> {
     backend: DatabaseBackend,
@@ -121,8 +154,16 @@ mod tests {
                 })
             })
             .collect();
-        assert!(texts.len() <= 24, "{texts:?}");
+        assert!(texts.len() <= 40, "{texts:?}");
         assert!(texts.iter().all(|rows| rows * 8 <= MAX_PARAMETERS));
+    }
+
+    #[test]
+    fn keys_that_are_filled_up_take_one_statement() {
+        for rows in 1..=8_192 {
+            let filled = filled(rows);
+            assert!(filled >= rows && chunk(filled, 2) == filled, "{rows}: {filled}");
+        }
     }
 
     #[test]

@@ -3,14 +3,14 @@ use std::{collections::VecDeque, marker::PhantomData, time::Duration};
 
 use futures::Stream;
 use proto::common::v1::FeedMark;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Entry, Event, decode_cursor, encode_cursor, position, read_head};
+use super::{Entry, Event, decode_cursor, encode_cursor, position, read_head, recent::Committed};
 use crate::{
-    db::{BoxFuture, Db, sql},
+    db::{BoxFuture, Columns, Db, sql},
     error::{Error, Result},
 };
 
@@ -182,6 +182,13 @@ impl<M: prost::Message + Default> Reader<M> {
         if to <= self.after {
             return Ok(true);
         }
+        if let Some((changes, last)) = self.source.db.feed().recent.read(self.source.topic, self.after, to, PAGE) {
+            for change in &changes {
+                self.take(change)?;
+            }
+            self.after = last;
+            return Ok(last == to);
+        }
         let connection = self.source.db.read();
         let text = "SELECT seq, key, payload, traceparent, create_time FROM outbox \
                     WHERE topic = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
@@ -195,27 +202,36 @@ impl<M: prost::Message + Default> Reader<M> {
         }
         let full = rows.len() as u64 == PAGE;
         for row in rows {
-            let seq = i64::try_get(&row, "", "seq").map_err(sea_orm::DbErr::from)?;
-            let key = Uuid::try_get(&row, "", "key").map_err(sea_orm::DbErr::from)?;
-            self.after = seq;
-            if self.in_snapshot(key, seq) {
-                continue;
-            }
-            let payload = Vec::<u8>::try_get(&row, "", "payload").map_err(sea_orm::DbErr::from)?;
-            let traceparent = Option::<String>::try_get(&row, "", "traceparent").map_err(sea_orm::DbErr::from)?;
-            let time = i64::try_get(&row, "", "create_time").map_err(sea_orm::DbErr::from)?;
-            let message = M::decode(&*payload).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))?;
-            let cursor = match self.phase {
-                Phase::Live => encode_cursor(self.epoch, self.source.topic, seq),
-                Phase::Snapshot { .. } | Phase::Seam { .. } => String::new(),
-            };
-            self.ready
-                .push_back(Entry { position: position(cursor, seq, time, traceparent), event: Event::Change(message) });
+            let mut columns = Columns::of(&row);
+            self.take(&Committed {
+                seq: columns.take()?,
+                topic: self.source.topic,
+                key: columns.take()?,
+                payload: columns.take()?,
+                traceparent: columns.take()?,
+                create_time: columns.take()?,
+            })?;
         }
         if !full {
             self.after = to;
         }
         Ok(!full)
+    }
+
+    fn take(&mut self, change: &Committed) -> Result<()> {
+        let Committed { seq, payload, traceparent, .. } = change;
+        self.after = *seq;
+        if self.in_snapshot(change.key, *seq) {
+            return Ok(());
+        }
+        let message = M::decode(&**payload).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))?;
+        let cursor = match self.phase {
+            Phase::Live => encode_cursor(self.epoch, self.source.topic, *seq),
+            Phase::Snapshot { .. } | Phase::Seam { .. } => String::new(),
+        };
+        let position = position(cursor, *seq, change.create_time, traceparent.clone());
+        self.ready.push_back(Entry { position, event: Event::Change(message) });
+        Ok(())
     }
 
     fn in_snapshot(&self, key: Uuid, seq: i64) -> bool {

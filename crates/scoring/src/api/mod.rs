@@ -37,6 +37,8 @@ mod scores;
 mod segments;
 mod transitions;
 
+pub use scores::{Reader, reader};
+
 use scores::Show;
 
 /// Scores of one call.
@@ -55,6 +57,8 @@ pub struct Api {
     pub rules: Arc<Rules>,
     /// The writer of small calls.
     pub batcher: Batcher<Call, Recorded>,
+    /// The reader of single scores.
+    pub reader: Reader,
     /// The way to profiles.
     pub profiles: Channel,
     /// Wakes the worker, and who waits for an operation.

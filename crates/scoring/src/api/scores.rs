@@ -1,7 +1,7 @@
 //! Scores and pyramids as protobuf has them.
 use std::{collections::HashMap, sync::Arc};
 
-use chassis::{Result, clock::to_proto, parse::Check};
+use chassis::{Db, Result, clock::to_proto, db::Batcher, parse::Check};
 use jiff::Timestamp;
 use proto::scoring::v1 as pb;
 use sea_orm::ConnectionTrait;
@@ -12,7 +12,7 @@ use crate::{
     assessment::{self, Dealings},
     attributes::Attributes,
     calendar, follow,
-    in_force::InForce,
+    in_force::{InForce, Scorer},
     pyramid,
     score::{Day, Summary},
     standing::{Announced, Customer},
@@ -38,6 +38,30 @@ struct Beyond {
     attributes: HashMap<Uuid, Attributes>,
 }
 
+/// The reader of single customers: a customer as they are now, absent where not known here, and what is in force.
+pub type Reader = Batcher<Uuid, (Option<Customer>, Arc<InForce>)>;
+
+/// Starts it.
+pub fn reader(db: Db, scorer: &Arc<Scorer>) -> Reader {
+    let scorer = Arc::clone(scorer);
+    Batcher::spawn_reader(db, "get_score", move |connection, ids: &[Uuid]| {
+        let scorer = Arc::clone(&scorer);
+        Box::pin(async move {
+            let (customers, in_force) = known(connection, &scorer, ids).await?;
+            Ok(ids.iter().map(|id| (customers.get(id).cloned(), Arc::clone(&in_force))).collect())
+        })
+    })
+}
+
+/// Those of these customers that are known here, and what is in force.
+async fn known<C: ConnectionTrait>(
+    connection: &C,
+    scorer: &Scorer,
+    ids: &[Uuid],
+) -> Result<(HashMap<Uuid, Customer>, Arc<InForce>)> {
+    Ok((store::customer::find(connection, ids).await?, scorer.in_force(connection).await?))
+}
+
 impl Api {
     /// The moment to compute for: absent means now. Not in the future.
     pub(super) fn as_of(&self, check: &mut Check, as_of: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
@@ -60,13 +84,19 @@ impl Api {
         distinct.dedup();
         let moment = as_of.unwrap_or_else(|| self.context.clock.now());
         let (mut customers, in_force, mut beyond) = if as_of.is_none() && !show.assessment {
-            let (customers, in_force) = self.known(self.db.read(), &distinct).await?;
+            let (customers, in_force) = match distinct.as_slice() {
+                [only] => {
+                    let (customer, in_force) = self.reader.submit(*only).await?;
+                    (customer.map(|customer| (*only, customer)).into_iter().collect(), in_force)
+                }
+                _ => known(self.db.read(), &self.scorer, &distinct).await?,
+            };
             (customers, in_force, Beyond::default())
         } else {
             // The past is not kept: the books are added up again, up to then. In one transaction, or a correction in between would show in the
             // sums and not in the rest.
             let tx = self.db.read_tx().await?;
-            let (mut customers, in_force) = self.known(&tx, &distinct).await?;
+            let (mut customers, in_force) = known(&tx, &self.scorer, &distinct).await?;
             if let Some(as_of) = as_of {
                 let until_us = as_of.as_microsecond();
                 let mut sums = store::purchase::summaries_of(&tx, &distinct, until_us).await?;
@@ -111,15 +141,6 @@ impl Api {
         let today = self.scorer.day(moment);
         let dealings = store::dealings::read(connection, ids, until_us, today, period_days).await?;
         Ok(Beyond { dealings, attributes: store::attribute::find(connection, ids).await? })
-    }
-
-    /// Those of these customers that are known here, and what is in force.
-    async fn known<C: ConnectionTrait>(
-        &self,
-        connection: &C,
-        ids: &[Uuid],
-    ) -> Result<(HashMap<Uuid, Customer>, Arc<InForce>)> {
-        Ok((store::customer::find(connection, ids).await?, self.scorer.in_force(connection).await?))
     }
 
     fn score(

@@ -98,14 +98,14 @@ fn values(customer: &Customer) -> [Value; 21] {
 pub async fn lock(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>> {
     let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (VALUES ");
     let tail = format!(") ORDER BY customer_id{}", tx.for_update());
-    let rows = bulk::query(&**tx, &head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
+    let rows = bulk::find(&**tx, &head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
     rows.iter().map(|row| read(row).map(|customer| (customer.id, customer))).collect()
 }
 
 /// Reads customers as they are.
 pub async fn find<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>> {
     let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (VALUES ");
-    let rows = bulk::query(connection, &head, ids.iter().map(|id| [(*id).into()]), ")").await?;
+    let rows = bulk::find(connection, &head, ids.iter().map(|id| [(*id).into()]), ")").await?;
     rows.iter().map(|row| read(row).map(|customer| (customer.id, customer))).collect()
 }
 

@@ -72,7 +72,7 @@ pub async fn sold(tx: &Tx<'_>, days: &[(Uuid, Day)]) -> Result<HashSet<(Uuid, Da
     let tail = ") AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.day = asked.column2 \
                 WHERE purchase.kind = 1";
     let keys = days.iter().map(|(customer, day)| [(*customer).into(), i64::from(*day).into()]);
-    let rows = bulk::query(&**tx, head, keys, tail).await?;
+    let rows = bulk::find(&**tx, head, keys, tail).await?;
     rows.iter()
         .map(|row| {
             let mut columns = Columns::of(row);

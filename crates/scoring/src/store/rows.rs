@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 
 use chassis::{Result, Tx, db::bulk};
-use sea_orm::{ConnectionTrait, QueryResult, Value};
+use sea_orm::{QueryResult, Value};
 
 use crate::row::Row;
 
@@ -37,20 +37,6 @@ async fn write<R: Stored<N>, const N: usize>(tx: &Tx<'_>, rows: &[&R], tail: &st
     bulk::execute(&**tx, &head, rows.iter().map(|row| row.values(now)), tail).await
 }
 
-/// Inserts rows if none of them is there. False, and nothing written, where one is.
-pub async fn insert_all_new<R: Stored<N>, const N: usize>(tx: &Tx<'_>, rows: &[&R]) -> Result<bool> {
-    // One row too many would be found only by reading them all first, which new rows, the usual case, should not pay for.
-    tx.execute_unprepared("SAVEPOINT all_new").await?;
-    let [source, id, ..] = R::COLUMNS.as_slice() else { return Ok(false) };
-    let tail = format!(" ON CONFLICT ({source}, {id}) DO NOTHING");
-    let all = write(tx, rows, &tail).await? == rows.len() as u64;
-    if !all {
-        tx.execute_unprepared("ROLLBACK TO SAVEPOINT all_new").await?;
-    }
-    tx.execute_unprepared("RELEASE SAVEPOINT all_new").await?;
-    Ok(all)
-}
-
 /// Inserts rows that are not there; a duplicate key runs the transaction again.
 pub async fn insert<R: Stored<N>, const N: usize>(tx: &Tx<'_>, rows: &[&R]) -> Result<()> {
     write(tx, rows, "").await.map(|_| ())
@@ -72,7 +58,7 @@ pub async fn lock<R: Stored<N>, const N: usize>(tx: &Tx<'_>, like: &[&R]) -> Res
         let (source, id) = row.key();
         [source.into(), id.into()]
     });
-    let rows = bulk::query(&**tx, &head, keys, &format!("){}", tx.for_update())).await?;
+    let rows = bulk::find(&**tx, &head, keys, &format!("){}", tx.for_update())).await?;
     rows.iter().map(|row| R::read(row).map(|row| (owned(row.key()), row))).collect()
 }
 

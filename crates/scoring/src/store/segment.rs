@@ -192,7 +192,7 @@ pub async fn of_customers<C: ConnectionTrait>(
     customers: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<String>>> {
     let head = "SELECT customer_id, segment_id FROM segment_member WHERE customer_id IN (VALUES ";
-    let rows = bulk::query(connection, head, customers.iter().map(|id| [(*id).into()]), ")").await?;
+    let rows = bulk::find(connection, head, customers.iter().map(|id| [(*id).into()]), ")").await?;
     by_customer(&rows)
 }
 
