@@ -176,6 +176,10 @@ async fn entries_and_exits_are_published_once_with_two_replicas(backend: Backend
     for chunk in (1..=count).collect::<Vec<_>>().chunks(1_000) {
         stand.record(chunk.iter().map(|number| sale(number, id(*number), 2, 1_000)).collect()).await;
     }
+    // The last to be gone through, who falls silent a day after all others: so it shows when everybody was gone through again.
+    let marker = id(count + 1);
+    stand.profiles.know([marker]);
+    stand.record(vec![sale("marker", marker, 0, 1_000)]).await;
     let (other, client) = stand.replica().await;
     let begin = watch(&stand.client, "", "", None).await.pop().unwrap().1;
     // Both fill, both sweep, and both record meanwhile.
@@ -195,9 +199,12 @@ async fn entries_and_exits_are_published_once_with_two_replicas(backend: Backend
     let size =
         |client: Client, id: &'static str| async move { get(&client, id).await.unwrap().statistics.unwrap().customers };
     eventually("all have fallen silent", || async { size(client.clone(), "silent").await == count as i64 }).await;
-    // Once more, though nothing is left to find.
+    // Once more, though nobody else is left to find.
     stand.clock.advance(SignedDuration::from_hours(24));
-    let changes = watch(&client, "", &begin, Some(2 * count as usize)).await;
+    let all = count as usize + 1;
+    eventually("everybody was gone through again", || async { size(client.clone(), "silent").await == all as i64 })
+        .await;
+    let changes = watch(&client, "", &begin, Some(2 * all)).await;
     let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
     for (change, _) in &changes {
         assert_eq!(change.left, Vec::<String>::new());
@@ -205,7 +212,7 @@ async fn entries_and_exits_are_published_once_with_two_replicas(backend: Backend
             *seen.entry((change.customer_id.clone(), segment.clone())).or_default() += 1;
         }
     }
-    assert_eq!(seen.len(), 2 * count as usize);
+    assert_eq!(seen.len(), 2 * all);
     assert!(seen.values().all(|times| *times == 1));
     // Nothing comes after them but what is new.
     let last = changes.last().unwrap().1.clone();
