@@ -75,7 +75,7 @@ pub async fn record(tx: &Tx<'_>, scorer: &Scorer, calls: &[Call]) -> Result<Vec<
     let batch = Batch::of(&admitted);
     let touched = write_rows(tx, &batch, &mut customers, &mut results).await?;
     let cause = |id| causes.get(&id).map(|call| &call.span);
-    restate(tx, scorer, customers, touched, cause).await?;
+    restate(tx, scorer, Purchase::CAUSE, customers, touched, cause).await?;
     Ok(results)
 }
 
@@ -83,11 +83,12 @@ pub async fn record(tx: &Tx<'_>, scorer: &Scorer, calls: &[Call]) -> Result<Vec<
 async fn restate<'a>(
     tx: &Tx<'_>,
     scorer: &Scorer,
+    why: pb::ChangeCause,
     mut customers: HashMap<Uuid, Customer>,
     touched: BTreeSet<Uuid>,
     cause: impl Fn(Uuid) -> Option<&'a tracing::Span>,
 ) -> Result<()> {
-    let mut findings = Findings::new(tx, scorer, pb::ChangeCause::Purchase, &touched).await?;
+    let mut findings = Findings::new(tx, scorer, why, &touched).await?;
     let mut changed = Vec::with_capacity(touched.len());
     for (index, id) in touched.into_iter().enumerate() {
         standing::breathe(index).await;
@@ -139,7 +140,10 @@ pub async fn record_others<R: Stored<N>, const N: usize>(
             customer.summary.service_cost_minor += change;
         }
     }
-    restate(tx, scorer, customers, changes.into_keys().collect(), |_| Some(&call.span)).await?;
+    // Nobody else: payments change nothing that is kept of a customer.
+    let moved = |id: &Uuid, change: i64| change != 0 || customers.get(id).is_some_and(|customer| customer.is_new);
+    let touched = changes.into_iter().filter(|(id, change)| moved(id, *change)).map(|(id, _)| id).collect();
+    restate(tx, scorer, R::CAUSE, customers, touched, |_| Some(&call.span)).await?;
     results.pop().ok_or_else(|| chassis::Error::Internal("a batch without a result".to_owned()))
 }
 

@@ -72,6 +72,8 @@ impl Payment {
 }
 
 impl Row for Payment {
+    const CAUSE: pb::ChangeCause = pb::ChangeCause::Payment;
+
     fn key(&self) -> (&str, &str) {
         (&self.source, &self.payment_id)
     }

@@ -54,6 +54,8 @@ pub struct Purchase {
 }
 
 impl Row for Purchase {
+    const CAUSE: pb::ChangeCause = pb::ChangeCause::Purchase;
+
     fn key(&self) -> (&str, &str) {
         (&self.source, &self.purchase_id)
     }

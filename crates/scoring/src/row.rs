@@ -18,6 +18,9 @@ pub const MAX_TOTAL_MINOR: i64 = i64::MAX / 4;
 
 /// A row of the books.
 pub trait Row: Clone + PartialEq + Send + Sync {
+    /// Why a standing changes that such rows change.
+    const CAUSE: pb::ChangeCause;
+
     /// The system it comes from, and its id there.
     fn key(&self) -> (&str, &str);
     /// Whose it is.

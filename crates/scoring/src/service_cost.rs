@@ -42,6 +42,8 @@ impl ServiceCost {
 }
 
 impl Row for ServiceCost {
+    const CAUSE: pb::ChangeCause = pb::ChangeCause::ServiceCost;
+
     fn key(&self) -> (&str, &str) {
         (&self.source, &self.cost_id)
     }

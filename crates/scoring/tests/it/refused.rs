@@ -1,6 +1,6 @@
 //! What is refused, and how.
 use chassis::{
-    Clock, Db, db_tests,
+    db_tests,
     testing::{Backend, fault, noon},
 };
 use prost_types::Timestamp;
@@ -8,7 +8,6 @@ use proto::{
     common::v1::{ErrorReason, Money},
     scoring::v1 as pb,
 };
-use sea_orm::ConnectionTrait;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -98,16 +97,8 @@ async fn a_total_that_would_not_fit_is_refused(backend: Backend) {
     stand.profiles.know([id(1)]);
     stand.record(vec![sale(1, id(1), 5, 100)]).await;
     // A customer who bought for unheard-of sums.
-    let db = Db::connect::<scoring::migrations::Migrator>(stand.db.url(), &Clock::mock(noon())).await.unwrap();
     let huge = scoring::row::MAX_TOTAL_MINOR - 50;
-    db.run_tx("test", |tx| {
-        Box::pin(async move {
-            tx.execute_unprepared(&format!("UPDATE customer SET sales_minor = {huge}")).await?;
-            Ok::<_, chassis::Error>(())
-        })
-    })
-    .await
-    .unwrap();
+    stand.alter(&format!("UPDATE customer SET sales_minor = {huge}")).await;
     let reply = stand.try_record(vec![sale(2, id(1), 1, 50), sale(3, id(1), 1, 1)]).await.unwrap();
     assert_eq!(reply.counts.unwrap(), pb::PurchaseCounts { recorded: 1, rejected: 1, ..Default::default() });
     assert_eq!((reply.rejections[0].index, reply.rejections[0].reason()), (1, ErrorReason::AmountTooLarge));

@@ -5,7 +5,7 @@ use std::sync::{
 };
 
 use chassis::{
-    Clock, Service,
+    Clock, Db, Service,
     clock::to_proto,
     testing::{Backend, TempDb, TestServer, noon},
 };
@@ -20,6 +20,7 @@ use proto::{
     },
     scoring::v1::{self as pb, scoring_client::ScoringClient},
 };
+use sea_orm::ConnectionTrait;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, service::Routes};
 use uuid::Uuid;
@@ -70,6 +71,16 @@ impl Stand {
         let server = start(&self.config, &self.clock, &self.profiles).await;
         let client = client(&server);
         (server, client)
+    }
+
+    /// Runs a statement on the database, past the service.
+    pub(crate) async fn alter(&self, statement: &str) {
+        let db = Db::connect::<scoring::migrations::Migrator>(self.db.url(), &self.clock).await.unwrap();
+        db.run_tx("alter", |tx| {
+            Box::pin(async move { tx.execute_unprepared(statement).await.map_err(chassis::Error::from) })
+        })
+        .await
+        .unwrap();
     }
 
     /// Records rows, all of which must be accepted.

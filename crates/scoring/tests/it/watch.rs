@@ -14,13 +14,15 @@ use proto::{
 
 use crate::{
     cdnow,
-    stand::{Client, Stand, back, id, sale},
+    stand::{Client, Stand, back, cost, id, invoice, sale},
 };
 
 db_tests!(
     a_watch_begins_with_a_snapshot_and_goes_on_with_changes,
     a_watch_resumes_after_its_cursor,
     a_purchase_that_changes_nothing_announces_nothing,
+    costs_and_payments_are_announced_as_what_they_are,
+    payments_leave_who_is_known_as_they_are,
     silence_is_announced_once_with_two_replicas,
     the_feed_adds_up_to_the_announced_standings,
 );
@@ -98,6 +100,33 @@ async fn cdnow_ranked(backend: Backend) -> Stand {
     stand.fit("fit").await;
     stand.rank("rank").await;
     stand
+}
+
+async fn costs_and_payments_are_announced_as_what_they_are(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1), id(2)]);
+    let cursor = read(&stand.client, "", false, None).await.pop().unwrap().1;
+    let costs = vec![cost("a", id(1), 3, 100)];
+    stand.client.clone().record_service_costs(pb::RecordServiceCostsRequest { costs }).await.unwrap();
+    let payments = vec![invoice("a", id(2), 3, 100)];
+    stand.client.clone().record_payments(pb::RecordPaymentsRequest { payments }).await.unwrap();
+    let causes = read(&stand.client, &cursor, false, Some(2)).await.into_iter().map(|(change, _)| change.cause());
+    assert_eq!(causes.collect::<Vec<_>>(), [pb::ChangeCause::ServiceCost, pb::ChangeCause::Payment]);
+}
+
+async fn payments_leave_who_is_known_as_they_are(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1)]);
+    stand.record(vec![sale(1, id(1), 9, 1_000)]).await;
+    // Announced otherwise than they stand: whoever judges them announces them anew.
+    stand.alter("UPDATE customer SET tier = 4").await;
+    let announced = async || read(&stand.client, "", false, None).await.remove(0).0.standing.unwrap();
+    let before = announced().await;
+    let payments = vec![invoice("a", id(1), 3, 100)];
+    stand.client.clone().record_payments(pb::RecordPaymentsRequest { payments }).await.unwrap();
+    assert_eq!((announced().await, before.tier()), (before, pb::Tier::Small));
+    stand.record(vec![sale(2, id(1), 8, 1_000)]).await;
+    assert_eq!((announced().await.tier(), announced().await.revision), (pb::Tier::Unspecified, 2));
 }
 
 async fn silence_is_announced_once_with_two_replicas(backend: Backend) {
