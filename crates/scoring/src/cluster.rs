@@ -37,6 +37,8 @@ pub const MAX_CLUSTERS: usize = 12;
 const TRIED: std::ops::RangeInclusive<usize> = 2..=8;
 /// Customers that clusters are fitted to at most, evenly out of all: more move the centres by less than they wander from month to month.
 const MAX_FITTED: usize = 100_000;
+/// What the names of clusters begin with, before a number from 1 on.
+const NAME: &str = "cluster-";
 /// How near, in standard deviations, a new centre must lie to an old one to be the same cluster.
 const SAME: f64 = 1.5;
 
@@ -75,11 +77,13 @@ struct Centre {
 
 /// A clustering as it is kept: what it takes to tell whose cluster is whose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Clustering {
     mean: Point,
     deviation: Point,
     centres: Vec<Centre>,
+    /// The highest number that any cluster was named by so far: none names another one later.
+    #[serde(default)]
+    last_number: u64,
 }
 
 impl Clustering {
@@ -126,17 +130,18 @@ fn spread(points: &[Point]) -> (Point, Point) {
     (mean, deviation)
 }
 
-/// What a clustering found.
+/// What a clustering found. The clusters stand in the order of the centres.
+#[derive(Clone)]
 struct Found {
     clustering: Clustering,
     clusters: Vec<pb::Cluster>,
     silhouette: f64,
 }
 
-/// Clusters points; `wanted` 0 chooses how many. `kept` is the clustering before, whose segments are kept where they are found again.
-fn find(points: &[Point], wanted: usize, seed: u64, kept: Option<&Clustering>) -> Result<Found> {
+/// Clusters points; `wanted` 0 chooses how many. The clusters have no segments yet: see [`Found::name`].
+fn find(points: &[Point], wanted: usize, seed: u64) -> Result<Found> {
     let (mean, deviation) = spread(points);
-    let mut clustering = Clustering { mean, deviation, centres: Vec::new() };
+    let mut clustering = Clustering { mean, deviation, centres: Vec::new(), last_number: 0 };
     let all: Vec<Point> = points.iter().map(|point| clustering.standardised(point)).collect();
     let stride = all.len().div_ceil(MAX_FITTED).max(1);
     let fitted_to: Vec<Point> = all.iter().copied().step_by(stride).collect();
@@ -164,8 +169,7 @@ fn find(points: &[Point], wanted: usize, seed: u64, kept: Option<&Clustering>) -
     // From the most valuable to the least: ids that are new, and the answer, come in an order that means something.
     let mut centres = fitted.centres;
     centres.sort_by(|a, b| b[0].total_cmp(&a[0]));
-    let segments = keep_names(&centres, &clustering, kept);
-    clustering.centres = centres.iter().zip(segments).map(|(at, segment)| Centre { segment, at: *at }).collect();
+    clustering.centres = centres.iter().map(|at| Centre { segment: String::new(), at: *at }).collect();
 
     let mut counts = vec![0_i64; centres.len()];
     let mut sums = vec![[0.0; COUNT]; centres.len()];
@@ -185,7 +189,7 @@ fn find(points: &[Point], wanted: usize, seed: u64, kept: Option<&Clustering>) -
         });
         let features: Vec<_> = features.collect();
         pb::Cluster {
-            segment_id: clustering.centres[index].segment.clone(),
+            segment_id: String::new(),
             display_name: words::name(&features),
             description: words::sentence(&features, customers, points.len()),
             customers,
@@ -197,35 +201,51 @@ fn find(points: &[Point], wanted: usize, seed: u64, kept: Option<&Clustering>) -
     Ok(Found { clustering, clusters, silhouette })
 }
 
-/// The segment of each centre: that of the nearest centre before, pair by pair from the nearest on, or a new one.
-fn keep_names(centres: &[Point], now: &Clustering, kept: Option<&Clustering>) -> Vec<String> {
-    let before: Vec<(String, Point)> = kept
-        .map(|kept| {
-            let absolute =
-                |at: &Point| std::array::from_fn(|index| at[index] * kept.deviation[index] + kept.mean[index]);
-            kept.centres
-                .iter()
-                .map(|centre| (centre.segment.clone(), now.standardised(&absolute(&centre.at))))
-                .collect()
-        })
-        .unwrap_or_default();
-    let mut pairs: Vec<(f64, usize, usize)> = Vec::new();
-    for (new, centre) in centres.iter().enumerate() {
-        pairs.extend(before.iter().enumerate().map(|(old, (_, at))| (means::distance(centre, at), new, old)));
-    }
-    pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    let mut names: Vec<Option<String>> = vec![None; centres.len()];
-    for (distance, new, old) in pairs {
-        let name = &before[old].0;
-        if distance <= SAME * SAME && names[new].is_none() && !names.iter().flatten().any(|taken| taken == name) {
-            names[new] = Some(name.clone());
+impl Found {
+    /// Names each cluster by the segment that it is: that of the nearest cluster before (`kept`), pair by pair from the nearest on, or a new one,
+    /// which no cluster ever had and no segment of `taken` has.
+    fn name(&mut self, kept: Option<&Clustering>, taken: &[Segment]) {
+        let now = &self.clustering;
+        let before: Vec<(String, Point)> = kept
+            .map(|kept| {
+                let absolute =
+                    |at: &Point| std::array::from_fn(|index| at[index] * kept.deviation[index] + kept.mean[index]);
+                kept.centres
+                    .iter()
+                    .map(|centre| (centre.segment.clone(), now.standardised(&absolute(&centre.at))))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let mut pairs: Vec<(f64, usize, usize)> = Vec::new();
+        for (new, centre) in now.centres.iter().enumerate() {
+            pairs.extend(before.iter().enumerate().map(|(old, (_, at))| (means::distance(&centre.at, at), new, old)));
+        }
+        pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        let mut names: Vec<Option<String>> = vec![None; now.centres.len()];
+        for (distance, new, old) in pairs {
+            let name = &before[old].0;
+            if distance <= SAME * SAME && names[new].is_none() && !names.iter().flatten().any(|taken| taken == name) {
+                names[new] = Some(name.clone());
+            }
+        }
+        let numbers = before.iter().filter_map(|(name, _)| name.strip_prefix(NAME)?.parse().ok());
+        let mut last_number = numbers.chain(kept.map(|kept| kept.last_number)).max().unwrap_or(0);
+        let mut next = || {
+            loop {
+                last_number += 1;
+                let name = format!("{NAME}{last_number}");
+                if !taken.iter().any(|segment| segment.id == name) {
+                    return name;
+                }
+            }
+        };
+        let names: Vec<String> = names.into_iter().map(|name| name.unwrap_or_else(&mut next)).collect();
+        self.clustering.last_number = last_number;
+        for ((name, centre), cluster) in names.into_iter().zip(&mut self.clustering.centres).zip(&mut self.clusters) {
+            cluster.segment_id.clone_from(&name);
+            centre.segment = name;
         }
     }
-    // A name of before that is not found again is not given to another cluster.
-    let mut free = (1..).map(|number| format!("cluster-{number}"));
-    let used: Vec<String> = before.into_iter().map(|(name, _)| name).collect();
-    let mut next = || free.find(|name| !used.contains(name)).unwrap_or_default();
-    names.into_iter().map(|name| name.unwrap_or_else(&mut next)).collect()
 }
 
 /// Clusters all who bought, and makes each cluster a segment. Run again after a crash, it finds the same.
@@ -238,13 +258,11 @@ pub async fn run(job: &Job) -> Result<()> {
     let points = read(job).await?;
     let customers = i64::try_from(points.len()).unwrap_or(i64::MAX);
     job.progress("finds clusters", customers, customers);
-    let in_force = job.scorer.in_force(job.db.read()).await?;
     let wanted = usize::try_from(request.clusters).unwrap_or(0);
-    let kept = in_force.segments.clustering.clone();
-    let found = tokio::task::spawn_blocking(move || find(&points, wanted, request.seed.cast_unsigned(), kept.as_ref()))
+    let found = tokio::task::spawn_blocking(move || find(&points, wanted, request.seed.cast_unsigned()))
         .await
         .map_err(|error| Error::Internal(format!("clustering broke off: {error}")))??;
-    let (found, kept) = (&found, &in_force.segments.clustering);
+    let (found, silhouette) = (&found, found.silhouette);
     job.db
         .run_tx("end_clustering", |tx| {
             Box::pin(async move {
@@ -252,9 +270,8 @@ pub async fn run(job: &Job) -> Result<()> {
                     return Ok(());
                 }
                 store::segment::lock_set(tx).await?;
-                let clusters = put(tx, found, kept.as_ref()).await?;
-                let outcome =
-                    Outcome::Clustered(pb::ClusterResult { clusters, customers, silhouette: found.silhouette });
+                let clusters = put(tx, found.clone()).await?;
+                let outcome = Outcome::Clustered(pb::ClusterResult { clusters, customers, silhouette });
                 store::operation::end(tx, job.operation.id, job.context.replica, &outcome).await?;
                 Ok(())
             })
@@ -262,16 +279,20 @@ pub async fn run(job: &Job) -> Result<()> {
         .await
 }
 
-/// Puts clusters into force: new segments come, those found again keep their name for people, and those not found again go.
-async fn put(tx: &chassis::Tx<'_>, found: &Found, kept: Option<&Clustering>) -> Result<Vec<pb::Cluster>> {
+/// Puts clusters into force, with the segments locked: new segments come, those found again keep their name for people, and those not found
+/// again go. What somebody has made of a cluster's segment is theirs, and stays.
+async fn put(tx: &chassis::Tx<'_>, mut found: Found) -> Result<Vec<pb::Cluster>> {
     let now = tx.clock().now();
     let expression = |id: &str| format!("cluster == \"{id}\"");
+    let (_, kept) = store::segment::clustering(&**tx).await?;
+    let segments = store::segment::all(&**tx).await?;
+    found.name(kept.as_ref(), &segments);
     store::segment::set_clustering(tx, &found.clustering).await?;
-    let mut clusters = found.clusters.clone();
+    let mut clusters = found.clusters;
     for cluster in &mut clusters {
-        let there = store::segment::find(&**tx, &cluster.segment_id).await?;
+        let there = segments.iter().find(|segment| segment.id == cluster.segment_id);
         let Some(there) = there.filter(|there| there.state != State::Leaving) else {
-            if store::segment::find(&**tx, &cluster.segment_id).await?.is_some() {
+            if there.is_some() {
                 // Its members have not all left yet: it takes them back, and those who remain are told nothing.
                 store::segment::delete(tx, &cluster.segment_id).await?;
             }
@@ -293,12 +314,15 @@ async fn put(tx: &chassis::Tx<'_>, found: &Found, kept: Option<&Clustering>) -> 
             continue;
         };
         cluster.display_name.clone_from(&there.display_name);
+        if there.expression != expression(&there.id) {
+            continue;
+        }
         let segment = Segment {
             revision: there.revision + 1,
             description: cluster.description.clone(),
             state: State::Filling,
             update_time: now,
-            ..there
+            ..there.clone()
         };
         store::segment::update(tx, &segment, true).await?;
     }
@@ -306,10 +330,10 @@ async fn put(tx: &chassis::Tx<'_>, found: &Found, kept: Option<&Clustering>) -> 
         if clusters.iter().any(|cluster| cluster.segment_id == *gone) {
             continue;
         }
-        // One that somebody has made something else of is theirs.
-        let there = store::segment::find(&**tx, gone).await?;
+        let there = segments.iter().find(|segment| segment.id == *gone);
         if let Some(there) = there.filter(|there| there.expression == expression(gone)) {
-            let segment = Segment { revision: there.revision + 1, state: State::Leaving, update_time: now, ..there };
+            let (revision, state, update_time) = (there.revision + 1, State::Leaving, now);
+            let segment = Segment { revision, state, update_time, ..there.clone() };
             store::segment::update(tx, &segment, true).await?;
         }
     }

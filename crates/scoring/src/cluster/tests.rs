@@ -18,6 +18,17 @@ fn around(centres: &[Point], each: usize, seed: u64) -> Vec<Point> {
     points
 }
 
+/// What is found and named, where no segments are in the way.
+fn find(points: &[Point], wanted: usize, seed: u64, kept: Option<&Clustering>) -> Result<Found> {
+    let mut found = super::find(points, wanted, seed)?;
+    found.name(kept, &[]);
+    Ok(found)
+}
+
+fn ids(found: &Found) -> Vec<&str> {
+    found.clusters.iter().map(|cluster| cluster.segment_id.as_str()).collect()
+}
+
 const THREE: [Point; 3] = [[8.0, 3.0, 1.0, 4.0, 0.0], [2.0, 0.2, 6.0, 2.0, 0.0], [5.0, 1.0, 3.0, 6.0, 0.5]];
 
 #[test]
@@ -26,8 +37,7 @@ fn clusters_that_are_there_are_found_and_their_number_with_them() {
     assert_eq!(found.clusters.len(), 3, "{:?}", found.clusters);
     assert!(found.silhouette > 0.8, "{}", found.silhouette);
     assert!(found.clusters.iter().all(|cluster| cluster.customers == 200));
-    let ids: Vec<_> = found.clusters.iter().map(|cluster| cluster.segment_id.as_str()).collect();
-    assert_eq!(ids, ["cluster-1", "cluster-2", "cluster-3"]);
+    assert_eq!(ids(&found), ["cluster-1", "cluster-2", "cluster-3"]);
     // From the most valuable to the least, each by what sets it apart.
     let names: Vec<_> = found.clusters.iter().map(|cluster| cluster.display_name.as_str()).collect();
     assert!(names[0].contains("uy often") && names[2].contains("ong silent"), "{names:?}");
@@ -65,8 +75,26 @@ fn clusters_found_again_keep_their_segments_and_new_ones_get_new_ones() {
     // One goes and another comes: its name is new.
     moved[1] = [9.0, 5.0, 0.0, 1.0, 1.0];
     let after = find(&around(&moved, 100, 5), 3, 1, Some(&before.clustering)).unwrap();
-    let ids: Vec<_> = after.clusters.iter().map(|cluster| cluster.segment_id.as_str()).collect();
-    assert!(ids.contains(&"cluster-4") && !ids.contains(&of(&before, 2).as_str()), "{ids:?}");
+    assert!(ids(&after).contains(&"cluster-4") && !ids(&after).contains(&of(&before, 2).as_str()), "{:?}", ids(&after));
+}
+
+#[test]
+fn a_name_that_went_is_never_given_to_another_cluster() {
+    let first = find(&around(&THREE, 100, 0), 3, 1, None).unwrap();
+    let two = find(&around(&THREE[..2], 100, 0), 2, 1, Some(&first.clustering)).unwrap();
+    // Kept and read again in between, as it is.
+    let kept = Clustering::from_json(&two.clustering.to_json().unwrap()).unwrap();
+    let third = [THREE[0], THREE[1], [9.0, 5.0, 0.0, 1.0, 1.0]];
+    let three = find(&around(&third, 100, 0), 3, 1, Some(&kept)).unwrap();
+    assert!(ids(&two).iter().all(|id| ids(&first).contains(id)) && ids(&two).len() == 2, "{:?}", ids(&two));
+    let new: Vec<_> = ids(&three).into_iter().filter(|id| !ids(&two).contains(id)).collect();
+    assert_eq!(new, ["cluster-4"]);
+    // One kept before numbers were.
+    let text = first.clustering.to_json().unwrap().replace(",\"last_number\":3", "");
+    let kept = Clustering::from_json(&text).unwrap();
+    assert_eq!(kept.last_number, 0);
+    let after = find(&around(&third, 100, 0), 3, 1, Some(&kept)).unwrap();
+    assert!(ids(&after).contains(&"cluster-4"), "{:?}", ids(&after));
 }
 
 #[test]

@@ -60,17 +60,26 @@ async fn grow_version(tx: &Tx<'_>) -> Result<()> {
 
 /// All segments as they are evaluated. What is newer than the version only makes it be read once more.
 pub async fn load<C: ConnectionTrait>(connection: &C, before: Option<&Set>) -> Result<Set> {
+    let (version, clustering) = clustering(connection).await?;
+    Ok(Set::of(version, all(connection).await?, clustering, before))
+}
+
+/// The version of the set, and the clusters in force.
+pub async fn clustering<C: ConnectionTrait>(connection: &C) -> Result<(i64, Option<Clustering>)> {
     let text = "SELECT version, clustering FROM segment_set WHERE id = 1";
     let row = connection.query_one_raw(sql(connection, text, [])).await?;
     let row = row.ok_or_else(|| Error::Internal("segment_set has no row".to_owned()))?;
     let mut columns = Columns::of(&row);
     let version = columns.take()?;
     let clustering: Option<String> = columns.take()?;
-    let clustering = clustering.as_deref().map(Clustering::from_json).transpose()?;
+    Ok((version, clustering.as_deref().map(Clustering::from_json).transpose()?))
+}
+
+/// All segments, those being deleted included, by id.
+pub async fn all<C: ConnectionTrait>(connection: &C) -> Result<Vec<Segment>> {
     let text = format!("SELECT {COLUMNS} FROM segment ORDER BY segment_id");
     let rows = connection.query_all_raw(sql(connection, text, [])).await?;
-    let segments = rows.iter().map(|row| read(row).map(|(segment, _)| segment)).collect::<Result<_>>()?;
-    Ok(Set::of(version, segments, clustering, before))
+    rows.iter().map(|row| read(row).map(|(segment, _)| segment)).collect()
 }
 
 /// Puts clusters into force.

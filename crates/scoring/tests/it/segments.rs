@@ -460,12 +460,17 @@ async fn clusters_become_segments_and_keep_their_names(backend: Backend) {
     assert_eq!(error.reason(), proto::common::v1::ErrorReason::NoModel);
     stand.fit("fit").await;
     stand.rank("rank").await;
+    // Somebody has a segment that is called like a cluster: it stays theirs, and no cluster takes its name.
+    let theirs = create(&stand, "cluster-2", "occasions > 1000").await;
     let clustered = |operation: pb::Operation| match operation.outcome {
         Some(pb::operation::Outcome::Cluster(result)) => result,
         outcome => panic!("{outcome:?}"),
     };
     let first = clustered(cluster("first", 4, 1).await);
     assert_eq!((first.customers, first.clusters.len()), (2_357, 4));
+    let named: Vec<_> = first.clusters.iter().map(|cluster| cluster.segment_id.as_str()).collect();
+    assert_eq!(named, ["cluster-1", "cluster-3", "cluster-4", "cluster-5"]);
+    assert_eq!(ready(&stand, "cluster-2").await, theirs);
     assert_eq!(first.clusters.iter().map(|cluster| cluster.customers).sum::<i64>(), 2_357);
     for cluster in &first.clusters {
         ready(&stand, &cluster.segment_id).await;
@@ -480,6 +485,11 @@ async fn clusters_become_segments_and_keep_their_names(backend: Backend) {
     let id = first.clusters[0].segment_id.clone();
     let named = pb::Segment { display_name: "The best".into(), ..ready(&stand, &id).await };
     update(&stand.client, named, &["display_name"]).await.unwrap();
+    // What they make of a cluster's segment is theirs, and the cluster keeps its name all the same.
+    let refined = format!("cluster == \"{}\" && occasions > 5", first.clusters[1].segment_id);
+    let refined = pb::Segment { expression: refined, ..ready(&stand, &first.clusters[1].segment_id).await };
+    update(&stand.client, refined, &["expression"]).await.unwrap();
+    let refined = ready(&stand, &first.clusters[1].segment_id).await;
     stand.clock.advance(SignedDuration::from_hours(24 * 30));
     let second = clustered(cluster("second", 4, 99).await);
     let ids = |result: &pb::ClusterResult| -> Vec<_> {
@@ -487,14 +497,19 @@ async fn clusters_become_segments_and_keep_their_names(backend: Backend) {
     };
     assert_eq!(ids(&first), ids(&second));
     assert_eq!(second.clusters[0].display_name, "The best");
+    assert_eq!(ready(&stand, &refined.segment_id).await, refined);
+    let refined = members(&stand.client, &refined.segment_id).await.len() as i64;
+    assert!((1..second.clusters[1].customers).contains(&refined), "{refined}");
     // A free choice of their number, then two: those not found again are gone.
     let free = clustered(cluster("free", 0, 1).await);
     assert!((2..=8).contains(&free.clusters.len()) && free.silhouette > 0.2, "{free:?}");
     let two = clustered(cluster("two", 2, 1).await);
-    eventually("only those found are left", || async {
+    let theirs = [theirs.segment_id, first.clusters[1].segment_id.clone()];
+    let left: BTreeSet<_> = ids(&two).into_iter().chain(theirs).collect();
+    eventually("only those found and those that are somebody's are left", || async {
         let listed = stand.client.clone().list_segments(pb::ListSegmentsRequest {}).await.unwrap().into_inner();
         let listed: BTreeSet<_> = listed.segments.into_iter().map(|segment| segment.segment_id).collect();
-        listed == ids(&two).into_iter().collect()
+        listed == left
     })
     .await;
 }
