@@ -22,7 +22,7 @@ pub mod expression;
 pub mod field;
 mod words;
 
-pub use expression::Expression;
+pub use expression::{Expression, Fault};
 pub use field::{Field, Fields};
 
 /// The topic that entries and exits are published to.
@@ -119,8 +119,26 @@ pub struct Set {
 
 impl Set {
     /// Reads the segments; those whose text is as in `before` are not read again.
-    pub fn of(version: i64, segments: Vec<Segment>, clustering: Option<Clustering>, before: Option<&Self>) -> Self {
-        let rules: Vec<Rule> = segments
+    ///
+    /// # Errors
+    /// As [`Expression::parse`]: nobody is judged by a part of the segments.
+    pub fn of(
+        version: i64,
+        segments: Vec<Segment>,
+        clustering: Option<Clustering>,
+        before: Option<&Self>,
+    ) -> Result<Self> {
+        Self::read(version, segments, clustering, before, Expression::parse)
+    }
+
+    fn read(
+        version: i64,
+        segments: Vec<Segment>,
+        clustering: Option<Clustering>,
+        before: Option<&Self>,
+        parse: impl Fn(&str) -> Result<Result<Expression, Fault>>,
+    ) -> Result<Self> {
+        let rules = segments
             .into_iter()
             .take(MAX_SEGMENTS)
             .map(|segment| {
@@ -129,7 +147,7 @@ impl Set {
                 let expression = match same {
                     Some(rule) => rule.expression.clone(),
                     None if text.is_empty() => Some(Arc::new(Expression::never())),
-                    None => match Expression::parse(&text) {
+                    None => match parse(&text)? {
                         Ok(expression) => Some(Arc::new(expression)),
                         Err(fault) => {
                             // Written by a version that knew more: it stays as it is until that one comes back.
@@ -138,12 +156,17 @@ impl Set {
                         }
                     },
                 };
-                Rule { id: segment.id, text, expression }
+                Ok(Rule { id: segment.id, text, expression })
             })
-            .collect();
+            .collect::<Result<Vec<Rule>>>()?;
         let unread = rules.iter().enumerate().filter(|(_, rule)| rule.expression.is_none());
         let unread = unread.map(|(index, _)| 1 << index).sum();
-        Self { version, clustering, rules, unread }
+        Ok(Self { version, clustering, rules, unread })
+    }
+
+    /// Whether it knows who belongs in a segment.
+    pub fn knows(&self, id: &str) -> bool {
+        self.rules.iter().any(|rule| rule.id == id && rule.expression.is_some())
     }
 
     /// Whether there is nothing to evaluate.
@@ -244,7 +267,8 @@ pub async fn keep_filled(context: Context, db: Db, scorer: Arc<Scorer>, news: Ne
     }
 }
 
-/// Goes through one page of customers for the first segment that is not filled; false where there is none.
+/// Goes through one page of customers for the first segment that is not filled; false where there is none, but for those that only another
+/// version of this program can read, which fills them.
 async fn fill(db: &Db, scorer: &Scorer) -> Result<bool> {
     if !store::segment::any_to_fill(db.read()).await? {
         return Ok(false);
@@ -252,7 +276,10 @@ async fn fill(db: &Db, scorer: &Scorer) -> Result<bool> {
     db.run_tx("fill_segment", |tx| {
         Box::pin(async move {
             store::segment::lock_set(tx).await?;
-            let Some((segment, after)) = store::segment::to_fill(tx).await? else { return Ok(false) };
+            let segments = &scorer.in_force(&**tx).await?.segments;
+            let to_fill = store::segment::to_fill(&**tx).await?;
+            let mine = to_fill.into_iter().find(|(segment, _)| segments.knows(&segment.id));
+            let Some((segment, after)) = mine else { return Ok(false) };
             let ids = store::segment::customers_after(&**tx, after, FILL_PAGE).await?;
             let customers = store::customer::lock(tx, &ids).await?;
             let mut findings = Findings::new(tx, scorer, pb::ChangeCause::Segment, &ids).await?;
@@ -270,4 +297,38 @@ async fn fill(db: &Db, scorer: &Scorer) -> Result<bool> {
         })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::testing::noon;
+
+    use super::*;
+
+    fn segment(id: &str, expression: &str) -> Segment {
+        Segment {
+            id: id.to_owned(),
+            revision: 1,
+            display_name: String::new(),
+            description: String::new(),
+            expression: expression.to_owned(),
+            state: State::Ready,
+            create_time: noon(),
+            update_time: noon(),
+        }
+    }
+
+    #[test]
+    fn an_expression_that_cannot_be_read_just_now_is_read_later_and_nobody_is_judged_meanwhile() {
+        let segments = || vec![segment("a", "occasions > 1"), segment("b", "occasions > 2"), segment("c", "new(1)")];
+        let exhausted = |text: &str| match text {
+            "occasions > 2" => Err(Error::Overloaded("expressions")),
+            _ => Expression::parse(text),
+        };
+        assert!(matches!(Set::read(2, segments(), None, None, exhausted), Err(Error::Overloaded(_))));
+        let before = Set::of(1, vec![segment("a", "occasions > 1")], None, None).unwrap();
+        assert!(matches!(Set::read(2, segments(), None, Some(&before), exhausted), Err(Error::Overloaded(_))));
+        let set = Set::of(2, segments(), None, Some(&before)).unwrap();
+        assert_eq!(["a", "b", "c"].map(|id| set.knows(id)), [true, true, false]);
+    }
 }

@@ -46,7 +46,7 @@ const PATHS: [&str; 3] = ["display_name", "description", "expression"];
 
 impl Given {
     /// Checks the fields of these paths; the others are not looked at.
-    fn parse(check: &mut Check, segment: &pb::Segment, paths: &[&str]) -> Self {
+    fn parse(check: &mut Check, segment: &pb::Segment, paths: &[&str]) -> Result<Self> {
         let mut given = Self { display_name: String::new(), description: String::new(), expression: String::new() };
         if paths.contains(&"display_name") {
             given.display_name = check.text("segment.display_name", &segment.display_name, 1..=MAX_NAME);
@@ -55,27 +55,30 @@ impl Given {
             given.description = check.text("segment.description", &segment.description, 0..=MAX_DESCRIPTION);
         }
         if paths.contains(&"expression") {
-            given.expression = parse_expression(check, "segment.expression", &segment.expression).0;
+            given.expression = parse_expression(check, "segment.expression", &segment.expression)?.0;
         }
-        given
+        Ok(given)
     }
 }
 
 /// An expression, and what it means where nothing is wrong with it.
-fn parse_expression(check: &mut Check, field: &str, text: &str) -> (String, Option<Expression>) {
+///
+/// # Errors
+/// As [`Expression::parse`].
+fn parse_expression(check: &mut Check, field: &str, text: &str) -> Result<(String, Option<Expression>)> {
     // Not trimmed: places are those of the text as it came.
     let chars = if text.len() > expression::MAX_CHARS * 4 { usize::MAX } else { text.chars().count() };
     if !(1..=expression::MAX_CHARS).contains(&chars) {
         check.fault(field, format!("must be 1 to {} characters long", expression::MAX_CHARS));
-        return (String::new(), None);
+        return Ok((String::new(), None));
     }
-    match Expression::parse(text) {
+    Ok(match Expression::parse(text)? {
         Ok(expression) => (text.to_owned(), Some(expression)),
         Err(fault) => {
             check.fault(field, fault.to_string());
             (String::new(), None)
         }
-    }
+    })
 }
 
 /// A segment that is there and not being deleted.
@@ -96,7 +99,7 @@ impl Api {
         check.require(from.is_some(), "segment", "is not set");
         let from = from.cloned().unwrap_or_default();
         let id = &check.slug("segment.segment_id", &from.segment_id, MAX_ID);
-        let given = &Given::parse(&mut check, &from, &PATHS);
+        let given = &Given::parse(&mut check, &from, &PATHS)?;
         check.done()?;
         let reply = self
             .db
@@ -196,7 +199,7 @@ impl Api {
         if asked.is_empty() || foreign {
             check.fault("update_mask", format!("must name one or more of {}", PATHS.join(", ")));
         }
-        let (given, paths) = (&Given::parse(&mut check, from, &paths), &paths);
+        let (given, paths) = (&Given::parse(&mut check, from, &paths)?, &paths);
         check.done()?;
         let reply = self
             .db
@@ -266,7 +269,7 @@ impl Api {
 
     pub(super) async fn preview(&self, request: &pb::PreviewSegmentRequest) -> Result<pb::PreviewSegmentResponse> {
         let mut check = Check::new();
-        let (_, expression) = parse_expression(&mut check, "expression", &request.expression);
+        let (_, expression) = parse_expression(&mut check, "expression", &request.expression)?;
         check.done()?;
         let expression =
             Arc::new(expression.ok_or_else(|| Error::Internal("an expression without a fault".to_owned()))?);

@@ -57,16 +57,25 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Reads and checks an expression.
+    /// Reads and checks an expression; the first fault, with its place, where there is one.
     ///
     /// # Errors
-    /// The first fault, with its place.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
+    /// `Overloaded` where it could not be read just now, which says nothing of the text.
+    pub fn parse(text: &str) -> chassis::Result<Result<Self, Fault>> {
+        if let Err(fault) = Self::check_words(text) {
+            return Ok(Err(fault));
+        }
+        Ok(read(text)?.and_then(|ast| Self::of(text, &ast)))
+    }
+
+    fn check_words(text: &str) -> Result<(), Fault> {
+        Words::of(text)?.check(|name| Field::of(name).is_some(), &unknown_field())
+    }
+
+    fn of(text: &str, ast: &IdedExpr) -> Result<Self, Fault> {
         let words = Words::of(text)?;
-        words.check(|name| Field::of(name).is_some(), &unknown_field())?;
-        let ast = read(text)?;
         let mut check = Check { leaves: words.leaves(), next: 0, fields: Vec::new() };
-        let root = check.node(&ast)?;
+        let root = check.node(ast)?;
         if root.kind != Kind::Bool {
             let message = format!("the whole is {}; a truth value is needed, such as a comparison", root.kind.name());
             return Err(Fault::at(Place::START, message));
@@ -92,7 +101,7 @@ impl Expression {
 
 /// What the reader makes of a text. It recurses through some ten rules for every bracket and operator: on a stack of its own, which the limits
 /// above keep it well within, whoever calls; and a fault of it ends nothing but itself.
-fn read(text: &str) -> Result<IdedExpr, Fault> {
+fn read(text: &str) -> chassis::Result<Result<IdedExpr, Fault>> {
     let refused = |place| {
         Fault::at(place, "cannot be read as CEL from here on; is an operator, an operand or a bracket missing?")
     };
@@ -104,8 +113,9 @@ fn read(text: &str) -> Result<IdedExpr, Fault> {
             errors.errors.first().map_or(Place::START, |error| Place::from_reader(error.pos))
         })
     });
-    let reading = reading.map_err(|_| Fault::at(Place::START, "cannot be read for lack of memory; try again"))?;
-    reading.join().map_err(|_| refused(Place::START))?.map_err(refused)
+    // For want of memory or threads, which passes.
+    let reading = reading.map_err(|_| chassis::Error::Overloaded("expressions"))?;
+    Ok(reading.join().unwrap_or(Err(Place::START)).map_err(refused))
 }
 
 fn unknown_field() -> String {

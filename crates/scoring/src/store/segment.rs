@@ -61,7 +61,7 @@ async fn grow_version(tx: &Tx<'_>) -> Result<()> {
 /// All segments as they are evaluated. What is newer than the version only makes it be read once more.
 pub async fn load<C: ConnectionTrait>(connection: &C, before: Option<&Set>) -> Result<Set> {
     let (version, clustering) = clustering(connection).await?;
-    Ok(Set::of(version, all(connection).await?, clustering, before))
+    Set::of(version, all(connection).await?, clustering, before)
 }
 
 /// The version of the set, and the clusters in force.
@@ -155,11 +155,10 @@ pub async fn any_to_fill<C: ConnectionTrait>(connection: &C) -> Result<bool> {
     Ok(connection.query_one_raw(sql(connection, text, [])).await?.is_some())
 }
 
-/// The first one to be filled or emptied, and how far that is.
-pub async fn to_fill(tx: &Tx<'_>) -> Result<Option<(Segment, Option<Uuid>)>> {
-    let text = format!("SELECT {COLUMNS} FROM segment WHERE state <> 2 ORDER BY segment_id LIMIT 1");
-    let row = tx.query_one_raw(sql(&**tx, text, [])).await?;
-    row.as_ref().map(read).transpose()
+/// Those to be filled or emptied, by id, and how far that is.
+pub async fn to_fill<C: ConnectionTrait>(connection: &C) -> Result<Vec<(Segment, Option<Uuid>)>> {
+    let text = format!("SELECT {COLUMNS} FROM segment WHERE state <> 2 ORDER BY segment_id");
+    connection.query_all_raw(sql(connection, text, [])).await?.iter().map(read).collect()
 }
 
 /// Notes how far filling is.

@@ -28,6 +28,7 @@ db_tests!(
     deleting_a_segment_lets_everybody_leave_and_frees_its_id,
     a_preview_counts_without_saving,
     statistics_add_up,
+    what_another_version_wrote_is_left_for_it_to_fill,
     members_come_in_pages,
     mutations_are_replayed_and_races_are_lost_in_the_open,
     what_is_wrong_with_a_segment_is_named,
@@ -354,6 +355,24 @@ async fn statistics_add_up(backend: Backend) {
     }
     let found = members(&stand.client, "fading").await;
     assert!(expected.len() > 10 && expected.is_subset(&found), "{} of {}", expected.len(), found.len());
+}
+
+async fn what_another_version_wrote_is_left_for_it_to_fill(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1)]);
+    stand.record(vec![sale(1, id(1), 1, 100)]).await;
+    // First in line, in words that only a later version knows.
+    let columns = "segment_id, revision, display_name, description, expression, state, create_time, update_time";
+    let insert = format!("INSERT INTO segment ({columns}) VALUES ('a', 1, 'A', '', 'fashion(occasions) > 1', 1, 1, 1)");
+    stand.alter(&insert).await;
+    create(&stand, "bought", "occasions > 0").await;
+    assert_eq!(members(&stand.client, "bought").await, set([1]));
+    // Those behind it are filled, and those that come later; it waits, and can be mended or deleted.
+    let waits = get(&stand.client, "a").await.unwrap().segment.unwrap();
+    assert_eq!(waits.state(), pb::SegmentState::Filling);
+    update(&stand.client, pb::Segment { expression: "occasions == 1".into(), ..waits }, &["expression"]).await.unwrap();
+    ready(&stand, "a").await;
+    assert_eq!(members(&stand.client, "a").await, set([1]));
 }
 
 async fn members_come_in_pages(backend: Backend) {

@@ -47,9 +47,13 @@ fn fields<'a>(summary: &'a Summary, attributes: &'a Attributes) -> Fields<'a> {
     }
 }
 
+fn parse(text: &str) -> Result<Expression, Fault> {
+    Expression::parse(text).unwrap()
+}
+
 fn holds(text: &str) -> bool {
     let (summary, attributes) = buyer();
-    Expression::parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}")).matches(&fields(&summary, &attributes))
+    parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}")).matches(&fields(&summary, &attributes))
 }
 
 #[test]
@@ -93,7 +97,7 @@ fn what_is_unknown_makes_nobody_a_member_unless_it_does_not_matter() {
     // Who has not bought has no last occasion; they have bought nothing, which is known.
     let (nothing, attributes) = (Summary::default(), Attributes::default());
     let potential = Fields { values: None, ..fields(&nothing, &attributes) };
-    let is = |text: &str| Expression::parse(text).unwrap().matches(&potential);
+    let is = |text: &str| parse(text).unwrap().matches(&potential);
     assert!(is("occasions == 0") && is("realised_value == 0"));
     assert!(!is("days_since_last >= 0") && !is("age_days >= 0") && !is("kind != 'PERSON'"));
 }
@@ -134,7 +138,7 @@ fn a_fault_names_its_place_and_what_is_allowed() {
         ("region.contains(3)", 1, 17, "a text is needed"),
         ("region.contains('a', 'b')", 1, 8, "takes one text"),
     ] {
-        let fault = Expression::parse(text).err().unwrap_or_else(|| panic!("{text} is taken"));
+        let fault = parse(text).err().unwrap_or_else(|| panic!("{text} is taken"));
         assert_eq!((fault.place.line, fault.place.column), (line, column), "{text}: {fault}");
         assert!(fault.message.contains(says), "{text}: {fault}");
     }
@@ -144,16 +148,16 @@ fn a_fault_names_its_place_and_what_is_allowed() {
 fn length_and_depth_are_bounded_and_what_is_allowed_fits_the_stack() {
     let nested = |depth: usize| format!("{}occasions > 1{}", "(".repeat(depth), ")".repeat(depth));
     assert!(holds(&nested(MAX_NESTING)));
-    assert!(Expression::parse(&nested(MAX_NESTING + 1)).unwrap_err().message.contains("16 are allowed"));
+    assert!(parse(&nested(MAX_NESTING + 1)).unwrap_err().message.contains("16 are allowed"));
     let many = |terms: usize| vec!["true"; terms].join("&&");
     // Each && is two signs.
     assert!(holds(&many(MAX_WORDS / 3)));
-    assert!(Expression::parse(&many(MAX_WORDS / 3 + 2)).unwrap_err().message.contains("300 words"));
+    assert!(parse(&many(MAX_WORDS / 3 + 2)).unwrap_err().message.contains("300 words"));
     for deep in
         ["!".repeat(250) + "true", "-".repeat(250) + "1 == 1", "true ? ".repeat(90) + "true" + &": true".repeat(90)]
     {
         // Taken or refused, and never the end of the stack.
-        let _ = Expression::parse(&deep);
+        let _ = parse(&deep);
     }
     assert!(holds(&format!("{} == 101", vec!["1"; 101].join("+"))));
 }
@@ -235,17 +239,17 @@ proptest! {
     fn evaluation_agrees_with_the_interpreter_of_the_crate(text in expression()) {
         let (summary, attributes) = buyer();
         let customer = fields(&summary, &attributes);
-        if let Ok(expression) = Expression::parse(&text) {
+        if let Ok(expression) = parse(&text) {
             prop_assert_eq!(expression.matches(&customer), interpreted(&text, &customer), "{}", text);
         } else {
             // Only for its size: all that is generated is allowed.
-            prop_assert!(text.len() > 300, "{}: {:?}", text, Expression::parse(&text).err());
+            prop_assert!(text.len() > 300, "{}: {:?}", text, parse(&text).err());
         }
     }
 
     #[test]
     fn whatever_is_written_is_taken_or_refused_at_a_place_in_it(text in "[a-z0-9 .<>=!&|?:()\\[\\]\"'+*/%\n-]{0,60}|\\PC{0,40}") {
-        if let Err(fault) = Expression::parse(&text) {
+        if let Err(fault) = parse(&text) {
             prop_assert!(fault.place.line <= text.split('\n').count().max(1) + 1, "{:?}: {}", text, fault);
         }
     }
@@ -256,6 +260,6 @@ proptest! {
         Just("in"), Just("'MAJOR'"), Just("3"), Just("2.5"), Just("?"), Just(":"), Just(","), Just("."), Just("contains"), Just("-"),
         Just("double"), Just("{"), Just("}"), Just("true"), Just("null"),
     ], 0..40)) {
-        let _ = Expression::parse(&words.join(" "));
+        let _ = parse(&words.join(" "));
     }
 }
