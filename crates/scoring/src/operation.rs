@@ -260,7 +260,10 @@ impl Worker {
                 reason @ (ErrorReason::NoModel | ErrorReason::NotFittable) => {
                     Outcome::Failed(reason, error.to_string())
                 }
-                ErrorReason::Contention | ErrorReason::DatabaseUnavailable | ErrorReason::Draining => {
+                ErrorReason::Contention
+                | ErrorReason::DatabaseUnavailable
+                | ErrorReason::Draining
+                | ErrorReason::Overloaded => {
                     tracing::warn!(operation = %id, ?error, "cannot go on; it runs again");
                     return false;
                 }

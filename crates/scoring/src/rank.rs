@@ -59,6 +59,7 @@ pub async fn run(job: &Job) -> Result<()> {
         return Ok(());
     }
 
+    store::writers::gone(&job.db).await?;
     let (all, _) = store::customer::count(job.db.read()).await?;
     let (mut after, mut seen, mut changed) = (None, 0, 0);
     loop {

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use chassis::{Context, Db, Error, Result, Tx};
 use jiff::Timestamp;
 use proto::scoring::v1 as pb;
+use sea_orm::ConnectionTrait;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -273,13 +274,20 @@ async fn fill(db: &Db, scorer: &Scorer) -> Result<bool> {
     if !store::segment::any_to_fill(db.read()).await? {
         return Ok(false);
     }
+    let Some(begun) = next_to_fill(db.read(), scorer).await? else { return Ok(false) };
+    if begun.after.is_none() {
+        store::writers::gone(db).await?;
+    }
+    let (id, version) = (&begun.segment.id, begun.version);
     db.run_tx("fill_segment", |tx| {
         Box::pin(async move {
             store::segment::lock_set(tx).await?;
-            let segments = &scorer.in_force(&**tx).await?.segments;
-            let to_fill = store::segment::to_fill(&**tx).await?;
-            let mine = to_fill.into_iter().find(|(segment, _)| segments.knows(&segment.id));
-            let Some((segment, after)) = mine else { return Ok(false) };
+            let Some(next) = next_to_fill(&**tx, scorer).await? else { return Ok(false) };
+            let Next { segment, after, version: now } = next;
+            if after.is_none() && (&segment.id, now) != (id, version) {
+                // Changed since: those who were writing by then were not waited for.
+                return Ok(true);
+            }
             let ids = store::segment::customers_after(&**tx, after, FILL_PAGE).await?;
             let customers = store::customer::lock(tx, &ids).await?;
             let mut findings = Findings::new(tx, scorer, pb::ChangeCause::Segment, &ids).await?;
@@ -297,6 +305,22 @@ async fn fill(db: &Db, scorer: &Scorer) -> Result<bool> {
         })
     })
     .await
+}
+
+/// The segment that is next to be filled or emptied.
+struct Next {
+    segment: Segment,
+    /// How far it is.
+    after: Option<Uuid>,
+    /// Of the set.
+    version: i64,
+}
+
+async fn next_to_fill<C: ConnectionTrait>(connection: &C, scorer: &Scorer) -> Result<Option<Next>> {
+    let segments = &scorer.in_force(connection).await?.segments;
+    let to_fill = store::segment::to_fill(connection).await?;
+    let next = to_fill.into_iter().find(|(segment, _)| segments.knows(&segment.id));
+    Ok(next.map(|(segment, after)| Next { segment, after, version: segments.version }))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub async fn run(db: &Db, scorer: &Arc<Scorer>) -> Result<()> {
     if store::in_force::swept(db.read()).await? == (version, today) {
         return Ok(());
     }
+    store::writers::gone(db).await?;
     let (mut after, mut changed) = (None, 0);
     loop {
         let page = standing::restate_page(db, scorer, after, pb::ChangeCause::Silence).await?;

@@ -11,3 +11,4 @@ pub mod rows;
 pub mod segment;
 pub mod service_cost;
 pub mod transition;
+pub mod writers;

@@ -1,18 +1,27 @@
 //! Many at once.
+use std::time::Duration;
+
 use chassis::{
     clock::to_proto,
     db_tests,
-    testing::{Backend, noon},
+    testing::{Backend, eventually, noon},
 };
 use proto::scoring::v1 as pb;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use uuid::Uuid;
 
-use crate::stand::{Client, Stand, id, minor, sale};
+use crate::{
+    segments,
+    stand::{Client, Stand, id, minor, sale},
+};
 
 db_tests!(
     concurrent_writers_on_the_same_customers_lose_nothing,
     the_same_rows_from_many_callers_count_once,
     one_purchase_per_call_is_recorded_by_many_callers_at_once,
     a_score_as_of_a_moment_is_all_of_one_moment,
+    who_is_first_recorded_while_a_segment_comes_is_in_it,
+    who_is_first_recorded_while_a_ranking_comes_has_a_tier,
 );
 
 async fn record(mut client: Client, purchases: Vec<pb::Purchase>) -> pb::PurchaseCounts {
@@ -121,4 +130,84 @@ async fn a_score_as_of_a_moment_is_all_of_one_moment(backend: Backend) {
             assert_eq!(score.standing.unwrap().revision, score.summary.unwrap().occasions);
         }
     }
+}
+
+/// A transaction that writes a customer, and holds up whoever records that customer for the first time after they judged them.
+struct HoldUp {
+    connection: DatabaseConnection,
+    transaction: DatabaseTransaction,
+}
+
+impl HoldUp {
+    /// Of a new customer; another one must be there.
+    async fn new(stand: &Stand, customer: Uuid) -> Self {
+        let connection = sea_orm::Database::connect(stand.db.url()).await.unwrap();
+        let transaction = connection.begin().await.unwrap();
+        let statement = format!(
+            "CREATE TEMPORARY TABLE one ON COMMIT DROP AS SELECT * FROM customer LIMIT 1; \
+             UPDATE one SET customer_id = '{customer}'; INSERT INTO customer SELECT * FROM one"
+        );
+        transaction.execute_unprepared(&statement).await.unwrap();
+        Self { connection, transaction }
+    }
+
+    /// Until somebody is held up.
+    async fn holds(&self) {
+        let text = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let statement = sea_orm::Statement::from_string(sea_orm::DatabaseBackend::Postgres, text);
+        let held = async || self.connection.query_one_raw(statement.clone()).await.unwrap().is_some();
+        eventually("the recording waits", held).await;
+    }
+
+    async fn end(self) {
+        self.transaction.rollback().await.unwrap();
+        self.connection.close().await.unwrap();
+    }
+}
+
+/// Long enough for what does not wait for those who are writing.
+const SOON: Duration = Duration::from_secs(2);
+
+async fn who_is_first_recorded_while_a_segment_comes_is_in_it(backend: Backend) {
+    // SQLite has one writer at a time.
+    if backend == Backend::Sqlite {
+        return;
+    }
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1), id(2)]);
+    stand.record(vec![sale(1, id(1), 3, 1_000)]).await;
+    let hold_up = HoldUp::new(&stand, id(2)).await;
+    let recording = tokio::spawn(record(stand.client.clone(), vec![sale(2, id(2), 3, 1_000)]));
+    hold_up.holds().await;
+    segments::try_create(&stand.client, segments::segment("bought", "occasions > 0")).await.unwrap();
+    let ready = segments::ready(&stand, "bought");
+    let _ = tokio::time::timeout(SOON, ready).await;
+    hold_up.end().await;
+    assert_eq!(recording.await.unwrap().recorded, 1);
+    segments::ready(&stand, "bought").await;
+    assert_eq!(segments::members(&stand.client, "bought").await, [id(1), id(2)].into());
+}
+
+async fn who_is_first_recorded_while_a_ranking_comes_has_a_tier(backend: Backend) {
+    if backend == Backend::Sqlite {
+        return;
+    }
+    let (stand, _) = crate::scores::ranked(backend).await;
+    // None of the sample.
+    let new = id(1_000_000);
+    stand.profiles.know([new]);
+    let hold_up = HoldUp::new(&stand, new).await;
+    let time = Some(to_proto(stand.clock.now()));
+    let purchase = pb::Purchase { purchase_time: time, ..sale("new", new, 0, 1_000) };
+    let recording = tokio::spawn(record(stand.client.clone(), vec![purchase]));
+    hold_up.holds().await;
+    let request = pb::RankCustomersRequest { request_id: "rank".into(), ..Default::default() };
+    let operation = stand.client.clone().rank_customers(request).await.unwrap().into_inner();
+    let _ = tokio::time::timeout(SOON, stand.wait(&operation)).await;
+    hold_up.end().await;
+    assert_eq!(recording.await.unwrap().recorded, 1);
+    assert_eq!(stand.wait(&operation).await.state(), pb::OperationState::Succeeded);
+    // Announced without a tier, and then with theirs.
+    let standing = stand.score(new).await.standing.unwrap();
+    assert_eq!((standing.tier() != pb::Tier::Unspecified, standing.revision), (true, 2));
 }

@@ -44,7 +44,7 @@ pub(crate) fn segment(id: &str, expression: &str) -> pb::Segment {
     }
 }
 
-async fn try_create(client: &Client, segment: pb::Segment) -> Result<pb::Segment, Status> {
+pub(crate) async fn try_create(client: &Client, segment: pb::Segment) -> Result<pb::Segment, Status> {
     let request =
         pb::CreateSegmentRequest { request_id: format!("create-{}", segment.segment_id), segment: Some(segment) };
     Ok(client.clone().create_segment(request).await?.into_inner().segment.unwrap())
@@ -61,7 +61,7 @@ async fn create(stand: &Stand, id: &str, expression: &str) -> pb::Segment {
     ready(stand, id).await
 }
 
-async fn ready(stand: &Stand, id: &str) -> pb::Segment {
+pub(crate) async fn ready(stand: &Stand, id: &str) -> pb::Segment {
     eventually("the segment is filled", || async {
         get(&stand.client, id).await.unwrap().segment.unwrap().state() == pb::SegmentState::Ready
     })
@@ -69,7 +69,7 @@ async fn ready(stand: &Stand, id: &str) -> pb::Segment {
     get(&stand.client, id).await.unwrap().segment.unwrap()
 }
 
-async fn members(client: &Client, id: &str) -> BTreeSet<Uuid> {
+pub(crate) async fn members(client: &Client, id: &str) -> BTreeSet<Uuid> {
     let request = pb::ListSegmentMembersRequest { segment_id: id.into(), page_size: 1_000, ..Default::default() };
     let reply = client.clone().list_segment_members(request).await.unwrap().into_inner();
     reply.members.iter().map(|member| member.customer_id.parse().unwrap()).collect()
