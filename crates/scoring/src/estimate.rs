@@ -11,6 +11,7 @@ use crate::{
     in_force::InForce,
     operation::Job,
     potential::{Buyer, MAX_BUYERS, Model, NotFitted, Quality},
+    sample::Sample,
     score::{self, Models},
     standing::Customer,
     store,
@@ -41,7 +42,8 @@ impl Estimate {
     }
 }
 
-/// Fits the potential to the first [`MAX_BUYERS`] buyers whose attributes are known, valued by the models given.
+/// Fits the potential to buyers whose attributes are known, valued by the models given: to all of them, or where there are more than [`MAX_BUYERS`]
+/// to a sample even over all, which is the same in every run.
 ///
 /// # Errors
 /// `Database`.
@@ -51,19 +53,19 @@ pub async fn fit(job: &Job, models: Option<Models>) -> Result<Estimate> {
         return Ok(Estimate { buyers: 0, fitted: Err(reason) });
     };
     let as_of = job.operation.as_of;
-    let mut buyers = Vec::new();
+    let mut buyers = Sample::new(MAX_BUYERS);
     let mut pages = Pages::new(job, as_of).await?;
-    while buyers.len() < MAX_BUYERS {
-        let Some(page) = pages.next(job).await? else { break };
-        let ids: Vec<Uuid> = page.iter().map(|(id, _)| *id).collect();
+    while let Some(page) = pages.next(job).await? {
+        let ids: Vec<Uuid> = page.iter().map(|(id, _)| *id).filter(|id| buyers.wants(*id)).collect();
         let attributes = store::attribute::find(job.db.read(), &ids).await?;
-        buyers.extend(page.iter().filter_map(|(id, summary)| {
+        for (id, summary) in &page {
+            let Some(attributes) = attributes.get(id) else { continue };
             let values = score::values(summary, &job.scorer.books, Some(&models), as_of);
-            Some(Buyer::new(attributes.get(id)?, values.lifetime_minor))
-        }));
+            buyers.add(*id, Buyer::new(attributes, values.lifetime_minor));
+        }
         job.progress("reads attributes", pages.seen, pages.total);
     }
-    buyers.truncate(MAX_BUYERS);
+    let buyers: Vec<Buyer> = buyers.into_items().map(|(_, buyer)| buyer).collect();
     let (count, min) = (buyers.len(), job.scorer.assessment.potential_min_buyers as usize);
     let fitted = tokio::task::spawn_blocking(move || Model::fit(&buyers, min)).await;
     let fitted = fitted.map_err(|error| Error::Internal(format!("the fit of the potential broke off: {error}")))?;

@@ -14,6 +14,7 @@
 //! | part customers into clusters | [`cluster`] |
 //! | record moves, add them up | [`transition`] |
 //! | estimate who has not bought | [`potential`], [`estimate`] |
+//! | draw a sample of customers | [`sample`] |
 //! | announce standings | [`standing`], [`sweep`] |
 //! | follow profiles | [`follow`], [`attributes`] |
 //! | query | [`store`] |
@@ -51,6 +52,7 @@ pub mod purchase;
 pub mod pyramid;
 pub mod rank;
 pub mod row;
+pub mod sample;
 pub mod score;
 pub mod segment;
 pub mod service_cost;
