@@ -183,6 +183,7 @@ pub async fn trim(db: &Db, retention: Duration) -> Result<u64> {
             })
             .await?;
         trimmed = to;
+        db.feed().recent.forget(to);
     }
     Ok(dropped)
 }

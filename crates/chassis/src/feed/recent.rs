@@ -62,6 +62,14 @@ impl Recent {
         }
     }
 
+    /// Drops what the database has dropped.
+    pub(super) fn forget(&self, to: i64) {
+        let mut stretch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(dropped) = stretch.changes.pop_front_if(|change| change.seq <= to) {
+            stretch.bytes -= dropped.bytes();
+        }
+    }
+
     /// The changes of a topic above `after`, up to `limit` numbers of any topic and not above `to`, and the number up to which these are all. Absent where
     /// not all of them are at hand.
     pub(super) fn read(&self, topic: &str, after: i64, to: i64, limit: u64) -> Option<(Vec<Arc<Committed>>, i64)> {
@@ -128,6 +136,17 @@ mod tests {
         recent.push(changes(5..=6));
         assert_eq!(read(&recent, 3, 8, 100), None);
         assert_eq!(read(&recent, 6, 8, 100), Some((vec![8], 8)));
+    }
+
+    #[test]
+    fn what_is_dropped_in_the_database_is_dropped_here() {
+        let recent = Recent::default();
+        recent.push(changes(1..=8));
+        recent.forget(4);
+        assert_eq!(read(&recent, 3, 8, 100), None);
+        assert_eq!(read(&recent, 4, 8, 100), Some((vec![6, 8], 8)));
+        recent.forget(8);
+        assert_eq!(recent.0.lock().unwrap().bytes, 0);
     }
 
     #[test]

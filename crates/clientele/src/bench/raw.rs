@@ -6,6 +6,7 @@ use chassis::{
     clock::stopwatch,
     testing::{Backend, TempDb},
 };
+use futures::TryStreamExt;
 use proto::scoring::v1::Purchase;
 use sqlx::{Connection, Executor, sqlite::SqliteConnectOptions};
 
@@ -112,4 +113,31 @@ async fn postgres(database: &TempDb, rows: &[Purchase]) -> std::result::Result<D
 fn field(buffer: &mut Vec<u8>, bytes: &[u8]) {
     buffer.extend_from_slice(&i32::try_from(bytes.len()).unwrap_or(0).to_be_bytes());
     buffer.extend_from_slice(bytes);
+}
+
+/// How long a plain SELECT of all columns of everybody who bought takes, by key, from a scoring database with so many of them.
+pub(super) async fn select(url: &str, customers: usize) -> Result<Duration> {
+    const SELECT: &str = "SELECT * FROM customer WHERE occasions > 0 ORDER BY customer_id";
+    async fn count<'c, E: Executor<'c>>(connection: E) -> std::result::Result<usize, sqlx::Error> {
+        connection.fetch(SELECT).try_fold(0, |count, _| async move { Ok(count + 1) }).await
+    }
+    let begin = stopwatch();
+    let rows = if url.starts_with("sqlite:") {
+        let options = SqliteConnectOptions::new().filename(url.trim_start_matches("sqlite:")).row_buffer_size(1_024);
+        match sqlx::SqliteConnection::connect_with(&options).await {
+            Ok(mut connection) => count(&mut connection).await,
+            Err(error) => Err(error),
+        }
+    } else {
+        match sqlx::PgConnection::connect(url).await {
+            Ok(mut connection) => count(&mut connection).await,
+            Err(error) => Err(error),
+        }
+    };
+    let rows = rows.map_err(|error| Error::new(format!("the bare database: {error}")))?;
+    if rows == customers {
+        Ok(begin.elapsed())
+    } else {
+        Err(Error::new(format!("{rows} of {customers} customers have bought")))
+    }
 }
