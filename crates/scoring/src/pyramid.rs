@@ -36,8 +36,6 @@ pub struct Ranked {
     pub expected_minor: i64,
     /// Sales less returns so far.
     pub revenue_minor: i64,
-    /// Taken off the list price so far, where it was stated.
-    pub discount_minor: i64,
 }
 
 impl Ranked {
@@ -127,34 +125,50 @@ pub struct CutOffs {
     pub expected_fifth: Option<Place>,
     /// The last with headroom within the top fifth, by headroom, of those whose lifetime value is positive.
     pub headroom_fifth: Option<Headroom>,
-    /// What each tier by lifetime value leaves of its list prices, from important to small. Nothing before this was ranked for.
+    /// What the tiers by lifetime value leave of their list prices, from important to small; known of the two tiers of key customers, whom alone
+    /// it is asked of. Nothing before this was ranked for.
     #[serde(default)]
     pub margins: [Margin; 4],
 }
 
-/// What is left of the list price of all that a group bought, after discounts and the cost of serving them. Money in minor units.
+/// What customers leave of their list prices, by what is known: sums over those of them, and those of their sales, of which it was recorded.
+/// Money in minor units.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct Margin {
-    /// Realised profit less discounts.
-    pub kept_minor: i64,
-    /// Revenue at list prices.
-    pub list_minor: i64,
+    /// What sales brought whose discount is known, also where it was none.
+    pub priced_minor: i64,
+    /// Taken off their list prices.
+    pub discount_minor: i64,
+    /// Sales less returns of those for whom any cost of serving them was recorded.
+    pub net_minor: i64,
+    /// That cost.
+    pub cost_minor: i64,
 }
 
 impl Margin {
-    fn of(customers: &[Ranked]) -> Self {
-        let sum = |of: fn(&Ranked) -> i64| limited(customers.iter().map(|c| i128::from(of(c))).sum());
-        Self {
-            kept_minor: sum(|c| c.realised_minor.saturating_sub(c.discount_minor)),
-            list_minor: sum(|c| c.revenue_minor.saturating_add(c.discount_minor)),
-        }
+    /// Discount of each unit at list price; `None` where it is not known.
+    pub fn discount_share(&self) -> Option<f64> {
+        part(self.discount_minor, self.priced_minor.saturating_add(self.discount_minor))
     }
 
-    /// Kept of each unit at list price; `None` where nothing was bought.
-    pub fn rate(&self) -> Option<f64> {
-        (self.list_minor > 0).then(|| self.kept_minor as f64 / self.list_minor as f64)
+    /// Cost of serving of each unit sold; `None` where it is not known.
+    pub fn cost_share(&self) -> Option<f64> {
+        part(self.cost_minor, self.net_minor)
     }
+
+    /// With another one's. Sums that exceed 64 bits stop at the limit.
+    pub fn add(&mut self, other: &Self) {
+        self.priced_minor = self.priced_minor.saturating_add(other.priced_minor);
+        self.discount_minor = self.discount_minor.saturating_add(other.discount_minor);
+        self.net_minor = self.net_minor.saturating_add(other.net_minor);
+        self.cost_minor = self.cost_minor.saturating_add(other.cost_minor);
+    }
+}
+
+/// part ÷ whole, where there is a whole.
+fn part(part: i64, whole: i64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 fn limited(sum: i128) -> i64 {
@@ -182,10 +196,10 @@ impl CutOffs {
         }
     }
 
-    /// What customers of a tier leave of their list prices; `None` where the last ranking cannot tell.
-    pub fn margin_rate(&self, tier: pb::Tier) -> Option<f64> {
-        let place = usize::try_from(i32::from(tier)).ok()?.checked_sub(1)?;
-        self.margins.get(place)?.rate()
+    /// What customers of a tier leave of their list prices.
+    pub fn margin(&self, tier: pb::Tier) -> Margin {
+        let place = usize::try_from(i32::from(tier)).ok().and_then(|number| number.checked_sub(1));
+        place.and_then(|place| self.margins.get(place)).copied().unwrap_or_default()
     }
 
     /// Whether realised value is in the top fifth. Never where nothing was realised: where fewer than a fifth brought
@@ -249,11 +263,11 @@ impl Ranking {
     }
 }
 
-/// Ranks all who have bought, each given once, in any order. Takes time in proportion to their number: nothing here
+/// Ranks all who have bought, each given once, in any order, which is another one then. Takes time in proportion to their number: nothing here
 /// needs the order within a tier.
-pub fn rank(mut customers: Vec<Ranked>) -> Ranking {
-    let (lifetime_ends, lifetime, margins) = pyramid(&mut customers, Basis::Lifetime);
-    let (realised_ends, realised, _) = pyramid(&mut customers, Basis::Realised);
+pub fn rank(customers: &mut [Ranked]) -> Ranking {
+    let (lifetime_ends, lifetime) = pyramid(customers, Basis::Lifetime);
+    let (realised_ends, realised) = pyramid(customers, Basis::Realised);
 
     let mut expected: Vec<Place> =
         customers.iter().map(|c| Place { value_minor: c.expected_minor, customer: c.customer }).collect();
@@ -274,7 +288,7 @@ pub fn rank(mut customers: Vec<Ranked>) -> Ranking {
             realised_fifth: realised_ends.map(|ends| ends.major),
             expected_fifth,
             headroom_fifth,
-            margins,
+            margins: Default::default(),
         },
         lifetime,
         realised,
@@ -293,7 +307,7 @@ fn last_of_top<T>(items: &mut [T], count: usize, order: impl Fn(&T, &T) -> Order
     Some(items.select_nth_unstable_by(index, order).1)
 }
 
-fn pyramid(customers: &mut [Ranked], basis: Basis) -> (Option<TierEnds>, Vec<TierRow>, [Margin; 4]) {
+fn pyramid(customers: &mut [Ranked], basis: Basis) -> (Option<TierEnds>, Vec<TierRow>) {
     let place = |c: &Ranked| Place { value_minor: c.value_minor(basis), customer: c.customer };
     let n = customers.len();
     let ends = [IMPORTANT_PERCENT, MAJOR_PERCENT, ORDINARY_PERCENT].map(|percent| share(n, percent));
@@ -308,7 +322,6 @@ fn pyramid(customers: &mut [Ranked], basis: Basis) -> (Option<TierEnds>, Vec<Tie
     let tiers = [pb::Tier::Important, pb::Tier::Major, pb::Tier::Ordinary, pb::Tier::Small];
     let [important, major, ordinary] = ends;
     let groups = [0..important, important..major, major..ordinary, ordinary..n];
-    let margins = groups.clone().map(|group| Margin::of(&customers[group]));
     let rows = tiers.into_iter().zip(groups).map(|(tier, group)| row(tier, &customers[group], basis)).collect();
 
     let end = |count: usize| count.checked_sub(1).and_then(|last| customers.get(last)).map(place);
@@ -316,7 +329,7 @@ fn pyramid(customers: &mut [Ranked], basis: Basis) -> (Option<TierEnds>, Vec<Tie
         (Some(important), Some(major), Some(ordinary)) => Some(TierEnds { important, major, ordinary }),
         _ => None,
     };
-    (ends, rows, margins)
+    (ends, rows)
 }
 
 fn row(tier: pb::Tier, customers: &[Ranked], basis: Basis) -> TierRow {

@@ -65,41 +65,65 @@ fn credit(subject: &Subject<'_>) -> (Answer, Evidence) {
     (answer(late || much), evidence(STATE, rule, text, &figures))
 }
 
-/// What they leave of the list price, after discounts and service, against what their tier leaves.
+/// What discounts and service leave of the list price, against what they leave with the tier. Each of the two counts where it is known of both: one
+/// alone can show that they are squeezed, but not that they are not.
 fn profit(subject: &Subject<'_>) -> (Answer, Evidence) {
     const STATE: &str = "big_buyer.profit";
-    let dealings = subject.dealings;
-    let Some((summary, values)) = subject.buyer.filter(|_| dealings.priced > 0 || dealings.costs > 0) else {
+    let Some((summary, _)) = subject.buyer else { return unknown(STATE, "Needs purchases.") };
+    let norm = subject.cut_offs.map(|cut_offs| cut_offs.margin(subject.standing.tier)).unwrap_or_default();
+    let discount = scorecard::discount_share(subject).zip(norm.discount_share());
+    let served = (subject.dealings.costs > 0).then(|| share(summary.service_cost_minor, subject.net_minor())).flatten();
+    let served = served.zip(norm.cost_share());
+    if discount.is_none() && served.is_none() {
         return unknown(
             STATE,
-            "Needs discounts with the purchases (RecordPurchases) or service costs (RecordServiceCosts).",
+            "Needs discounts with the purchases (RecordPurchases) or service costs (RecordServiceCosts), of them and of others of their tier, \
+             and a ranking (RankCustomers).",
         );
-    };
-    let Some(norm) = subject.cut_offs.and_then(|cut_offs| cut_offs.margin_rate(subject.standing.tier)) else {
-        return unknown(STATE, "Needs a ranking that knows what the tier leaves of its list prices (RankCustomers).");
-    };
-    let list = subject.net_minor().saturating_add(summary.discount_minor);
-    let Some(kept) = share(values.realised_minor.saturating_sub(summary.discount_minor), list) else {
-        return unknown(STATE, "Everything was given back, so there is no margin.");
-    };
-    let limit = norm - subject.thresholds.profit_max_below_norm;
-    let squeezed = kept < limit;
-    let figures = [
-        ("margin_rate", kept),
-        ("tier_margin_rate", norm),
-        ("discount_minor", figure(summary.discount_minor)),
-        ("service_cost_minor", figure(summary.service_cost_minor)),
-        ("profit_max_below_norm", subject.thresholds.profit_max_below_norm),
-    ];
-    let text = format!(
-        "After discounts of {} and service for {}, they leave {:.1} % of the list price, where their tier leaves {:.1} %.",
-        subject.money(summary.discount_minor),
-        subject.money(summary.service_cost_minor),
+    }
+    let mut figures = vec![("profit_max_below_norm", subject.thresholds.profit_max_below_norm)];
+    let (mut kept, mut usual, mut after) = (1.0, 1.0, Vec::new());
+    if let Some((theirs, of_tier)) = discount {
+        (kept, usual) = (kept * (1.0 - theirs), usual * (1.0 - of_tier));
+        figures.extend([
+            ("discount_minor", figure(summary.discount_minor)),
+            ("discount_share", theirs),
+            ("tier_discount_share", of_tier),
+        ]);
+        after.push(format!("discounts of {}", subject.money(summary.discount_minor)));
+    }
+    if let Some((theirs, of_tier)) = served {
+        (kept, usual) = (kept * (1.0 - theirs), usual * (1.0 - of_tier));
+        figures.extend([
+            ("service_cost_minor", figure(summary.service_cost_minor)),
+            ("service_cost_share", theirs),
+            ("tier_service_cost_share", of_tier),
+        ]);
+        after.push(format!("service for {}", subject.money(summary.service_cost_minor)));
+    }
+    figures.extend([("left_share", kept), ("tier_left_share", usual)]);
+    let mut text = format!(
+        "After {} they leave {:.1} % of the list price, where their tier leaves {:.1} %",
+        after.join(" and "),
         kept * 100.0,
-        norm * 100.0
+        usual * 100.0
     );
-    let rule = if squeezed { "below-the-norm-of-the-tier" } else { "within-the-norm-of-the-tier" };
-    (answer(squeezed), evidence(STATE, rule, text, &figures))
+    let squeezed = kept < usual - subject.thresholds.profit_max_below_norm;
+    let missing = match (discount, served) {
+        (None, _) => "discounts",
+        (_, None) => "service costs",
+        _ => "",
+    };
+    let (answer, rule) = match (squeezed, missing) {
+        (true, _) => (Answer::Yes, "below-the-norm-of-the-tier"),
+        (false, "") => (Answer::No, "within-the-norm-of-the-tier"),
+        (false, missing) => {
+            text.push_str(&format!("; their {missing}, or those of their tier, are not recorded"));
+            (Answer::Unspecified, "unknown")
+        }
+    };
+    text.push('.');
+    (answer, evidence(STATE, rule, text, &figures))
 }
 
 /// Nothing that is recorded here tells of broken market rules.

@@ -10,7 +10,7 @@ use proto::{
 
 use super::*;
 use crate::{
-    pyramid::{Ranked, rank},
+    pyramid::{Margin, Ranked, rank},
     score::cdnow,
 };
 
@@ -109,16 +109,15 @@ impl Whole {
     }
 }
 
-/// A ranking of a hundred customers who realised 1.00 to 100.00, at a margin of 80 % after service.
+/// A ranking of a hundred customers who realised 1.00 to 100.00.
 fn cut_offs() -> CutOffs {
     let ranked = |n: i64| Ranked {
         customer: Uuid::from_u128(1_000 + n as u128),
         realised_minor: n * 100,
         expected_minor: n * 100,
         revenue_minor: n * 125,
-        discount_minor: 0,
     };
-    rank((1..=100).map(ranked).collect()).cut_offs
+    rank(&mut (1..=100).map(ranked).collect::<Vec<_>>()).cut_offs
 }
 
 #[test]
@@ -315,17 +314,56 @@ fn credit_is_a_risk_when_they_owe_for_long_or_much() {
     assert_eq!(with(0, 2_501), (Answer::Yes, "owes-too-much".into()));
 }
 
-#[test]
-fn profit_is_a_risk_where_the_margin_lies_below_that_of_the_tier() {
-    let mut whole = Whole { tier: Tier::Major, cut_offs: Some(cut_offs()), ..Whole::bought(&[0, 9], 9) };
-    whole.dealings.priced = 2;
+/// A big buyer of 1,000.00, whose tier is given a tenth off and spends a fifth of the rest on service.
+fn big_buyer() -> Whole {
+    let margin = Margin { priced_minor: 9_000, discount_minor: 1_000, net_minor: 5_000, cost_minor: 1_000 };
+    let cut_offs = CutOffs { margins: [Margin::default(), margin, Margin::default(), Margin::default()], ..cut_offs() };
+    let mut whole = Whole { tier: Tier::Major, cut_offs: Some(cut_offs), ..Whole::bought(&[0, 9], 9) };
     whole.summary().sales_minor = 100_000;
-    // The tier keeps 80 %, and 5 % less than that is within the norm. Of a list price of 100,000 + d they leave 100,000 - d.
-    for (discount, expected) in [(0, Answer::No), (14_000, Answer::No), (15_000, Answer::Yes)] {
-        whole.summary().discount_minor = discount;
-        assert_eq!(whole.risk(BigBuyerRisk::Profit).0, expected, "{discount}");
+    whole.dealings.priced_minor = 100_000;
+    whole
+}
+
+#[test]
+fn profit_is_a_risk_where_discounts_and_service_leave_less_than_with_the_tier() {
+    let mut whole = big_buyer();
+    (whole.dealings.priced, whole.dealings.costs) = (2, 1);
+    // The tier leaves 72 % of the list price, and 5 % less than that is within the norm.
+    let cases = [
+        (0, 0, Answer::No),
+        (0, 32_999, Answer::No),
+        (0, 33_001, Answer::Yes),
+        // A quarter off leaves 75 %, of which service takes its share.
+        (33_333, 10_000, Answer::No),
+        (33_333, 11_000, Answer::Yes),
+        (60_000, 0, Answer::Yes),
+    ];
+    for (discount, cost, expected) in cases {
+        (whole.summary().discount_minor, whole.summary().service_cost_minor) = (discount, cost);
+        assert_eq!(whole.risk(BigBuyerRisk::Profit).0, expected, "{discount} {cost}");
     }
-    whole.cut_offs = Some(CutOffs { margins: Default::default(), ..cut_offs() });
+}
+
+#[test]
+fn what_was_not_recorded_is_no_margin_of_a_big_buyer_nor_of_their_tier() {
+    let mut whole = big_buyer();
+    let mut with = |priced, costs, discount, cost| {
+        (whole.dealings.priced, whole.dealings.costs) = (priced, costs);
+        (whole.summary().discount_minor, whole.summary().service_cost_minor) = (discount, cost);
+        whole.risk(BigBuyerRisk::Profit)
+    };
+    assert_eq!(with(0, 0, 0, 0), (Answer::Unspecified, "unknown".into()));
+    // One half alone can show a squeeze, held against that half of the tier; that there is none it cannot show.
+    assert_eq!(with(2, 0, 60_000, 0), (Answer::Yes, "below-the-norm-of-the-tier".into()));
+    assert_eq!(with(2, 0, 10_000, 0), (Answer::Unspecified, "unknown".into()));
+    assert_eq!(with(0, 1, 0, 25_001), (Answer::Yes, "below-the-norm-of-the-tier".into()));
+    assert_eq!(with(0, 1, 0, 24_999), (Answer::Unspecified, "unknown".into()));
+    // What is known of them and not of their tier counts for nothing.
+    let margin = Margin { priced_minor: 9_000, discount_minor: 1_000, ..Margin::default() };
+    whole.cut_offs = Some(CutOffs { margins: [margin; 4], ..cut_offs() });
+    (whole.summary().discount_minor, whole.summary().service_cost_minor) = (0, 90_000);
+    assert_eq!(whole.risk(BigBuyerRisk::Profit).0, Answer::Unspecified);
+    whole.cut_offs = Some(cut_offs());
     assert_eq!(whole.risk(BigBuyerRisk::Profit).0, Answer::Unspecified);
 }
 
@@ -487,7 +525,9 @@ proptest! {
         whole.dealings = dealings;
         whole.tier = Tier::try_from(tier).unwrap();
         whole.models = with_models.then(cdnow::models);
-        whole.cut_offs = ranked.then(cut_offs);
+        let [priced_minor, discount_minor, net_minor, cost_minor] = sums;
+        let margin = Margin { priced_minor, discount_minor, net_minor, cost_minor };
+        whole.cut_offs = ranked.then(|| CutOffs { margins: [margin; 4], ..cut_offs() });
         let found = whole.assess();
         let card = found.scorecard.as_ref().unwrap();
         let marks = card.criteria.iter().filter_map(|criterion| criterion.score);

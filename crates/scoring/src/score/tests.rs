@@ -325,9 +325,8 @@ mod code {
             realised_minor: n * 100,
             expected_minor: (101 - n) * 10,
             revenue_minor: n * 100,
-            discount_minor: 0,
         });
-        let cut_offs = rank(others.collect()).cut_offs;
+        let cut_offs = rank(&mut others.collect::<Vec<_>>()).cut_offs;
         let summary = bought(&[0]);
         let history = History::new(&summary, START).unwrap();
         let lifetime_minor = realised_minor + expected_minor;
@@ -353,9 +352,8 @@ mod code {
             realised_minor: n * 100,
             expected_minor: 0,
             revenue_minor: n * 100,
-            discount_minor: 0,
         };
-        let cut_offs = rank((1..=100).map(customer).collect()).cut_offs;
+        let cut_offs = rank(&mut (1..=100).map(customer).collect::<Vec<_>>()).cut_offs;
         let code = |potential_minor, cut_offs| {
             let facts = Facts { potential_minor, ..Facts::default() };
             let models = models();
@@ -404,14 +402,8 @@ mod code {
 
     #[test]
     fn is_an_estimate_without_purchases_models_or_a_ranking() {
-        let cut_offs = rank(vec![Ranked {
-            customer: CUSTOMER,
-            realised_minor: 1,
-            expected_minor: 1,
-            revenue_minor: 1,
-            discount_minor: 0,
-        }])
-        .cut_offs;
+        let cut_offs =
+            rank(&mut [Ranked { customer: CUSTOMER, realised_minor: 1, expected_minor: 1, revenue_minor: 1 }]).cut_offs;
         let (models, summary, thresholds) = (models(), bought(&[0, 20]), Thresholds::default());
         let of = |summary, models, cut_offs| {
             let facts = Facts::default();

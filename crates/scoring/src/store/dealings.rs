@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{payment, service_cost};
 use crate::{
     assessment::{Dealings, Period},
+    pyramid::Margin,
     score::Day,
 };
 
@@ -71,6 +72,33 @@ async fn periods<C: ConnectionTrait>(
         all.insert(id, Dealings { recent, before, year, priced, priced_minor, ..Dealings::default() });
     }
     Ok(())
+}
+
+/// What these customers together leave of their list prices, by what was recorded of each up to and with a day.
+pub async fn margin<C: ConnectionTrait>(connection: &C, customers: &[Uuid], until: Day) -> Result<Margin> {
+    let mut margin = Margin::default();
+    let keys = || customers.iter().map(|id| [(*id).into(), i64::from(until).into()]);
+    let head = "SELECT CAST(SUM(CASE WHEN purchase.discount_minor IS NULL THEN 0 ELSE purchase.amount_minor END) AS BIGINT), \
+         CAST(SUM(COALESCE(purchase.discount_minor, 0)) AS BIGINT) FROM (VALUES ";
+    let tail = ") AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.day <= asked.column2 \
+                WHERE purchase.kind = 1 GROUP BY purchase.customer_id";
+    for row in &bulk::query(connection, head, keys(), tail).await? {
+        let mut columns = Columns::of(row);
+        let (priced_minor, discount_minor) = (columns.take()?, columns.take()?);
+        margin.add(&Margin { priced_minor, discount_minor, ..Margin::default() });
+    }
+    let head = "SELECT served.cost, CAST(SUM(CASE WHEN purchase.kind = 1 THEN purchase.amount_minor ELSE -purchase.amount_minor END) AS BIGINT) \
+         FROM (SELECT asked.column1 AS customer_id, asked.column2 AS until, CAST(SUM(cost.amount_minor) AS BIGINT) AS cost FROM (VALUES ";
+    let tail = ") AS asked JOIN service_cost AS cost ON cost.customer_id = asked.column1 AND cost.day <= asked.column2 \
+                GROUP BY asked.column1, asked.column2) AS served \
+                JOIN purchase ON purchase.customer_id = served.customer_id AND purchase.day <= served.until \
+                GROUP BY served.customer_id, served.cost";
+    for row in &bulk::query(connection, head, keys(), tail).await? {
+        let mut columns = Columns::of(row);
+        let (cost_minor, net_minor) = (columns.take()?, columns.take()?);
+        margin.add(&Margin { cost_minor, net_minor, ..Margin::default() });
+    }
+    Ok(margin)
 }
 
 /// Whom each of these customers introduced, and who of them had bought by the day.

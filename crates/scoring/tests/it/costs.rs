@@ -5,6 +5,7 @@ use chassis::{
 };
 use proto::{common::v1::ErrorReason, scoring::v1 as pb};
 use tonic::{Code, Status};
+use uuid::Uuid;
 
 use crate::stand::{Stand, back, cost, id, minor, sale};
 
@@ -16,6 +17,7 @@ db_tests!(
     a_correction_of_a_purchase_leaves_the_costs,
     a_cost_of_the_past_counts_from_its_moment_on,
     costs_move_customers_in_the_pyramid,
+    what_is_usual_with_a_tier_is_told_by_those_whose_costs_and_discounts_are_recorded,
     refused_costs_are_named_and_the_others_stand,
     many_callers_with_one_cost_count_it_once,
     books_with_costs_alone_keep_their_currency,
@@ -135,6 +137,50 @@ async fn costs_move_customers_in_the_pyramid(backend: Backend) {
     stand.rank("again").await;
     let later = top(stand.client.clone().get_pyramid(request).await.unwrap().into_inner());
     assert!(later < before, "{later} {before}");
+}
+
+async fn what_is_usual_with_a_tier_is_told_by_those_whose_costs_and_discounts_are_recorded(backend: Backend) {
+    let (stand, customers) = crate::scores::ranked(backend).await;
+    stand.rank("rank").await;
+    let mut major = Vec::new();
+    for customer in &customers {
+        let score = stand.score(*customer).await;
+        if score.standing.as_ref().unwrap().tier() == pb::Tier::Major {
+            major.push((*customer, minor(score.summary.unwrap().sales.as_ref())));
+        }
+        if major.len() == 20 {
+            break;
+        }
+    }
+    // Of some 448 alike, serving ten takes a tenth of what they bought for, and another ten got a fifth of the list price off the last time.
+    let time = Some(chassis::clock::to_proto(stand.clock.now()));
+    let served = major[..10].iter().map(|(customer, sales)| cost(customer, *customer, 0, sales / 10));
+    record(&stand, served.map(|cost| pb::ServiceCost { cost_time: time, ..cost }).collect()).await;
+    let priced = major[10..].iter().map(|(customer, _)| pb::Purchase {
+        purchase_time: time,
+        discount: sale("", *customer, 0, 250).amount,
+        ..sale(format!("priced {customer}"), *customer, 0, 1_000)
+    });
+    stand.record(priced.collect()).await;
+    stand.rank("again").await;
+    let finding = async |customer: Uuid| {
+        let request =
+            pb::GetScoreRequest { customer_id: customer.to_string(), with_assessment: true, ..Default::default() };
+        let score = stand.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap();
+        assert_eq!(score.standing.unwrap().tier(), pb::Tier::Major);
+        let risks = score.assessment.unwrap().big_buyer_risks;
+        let profit = risks.into_iter().find(|finding| finding.risk() == pb::BigBuyerRisk::Profit).unwrap();
+        let figures = profit.evidence.as_ref().unwrap().figures.clone();
+        let figure = move |name: &str| figures.iter().find(|figure| figure.name == name).map(|figure| figure.value);
+        (profit.answer(), figure("tier_service_cost_share"), figure("tier_discount_share"))
+    };
+    // As usual as can be; that says nothing of the other half.
+    let (answer, cost, discount) = finding(major[0].0).await;
+    assert_eq!((answer, discount), (pb::Answer::Unspecified, None));
+    assert!((cost.unwrap() - 0.1).abs() < 1e-3, "{cost:?}");
+    let (answer, cost, discount) = finding(major[19].0).await;
+    assert_eq!((answer, cost), (pb::Answer::Unspecified, None));
+    assert!((discount.unwrap() - 0.2).abs() < 1e-12, "{discount:?}");
 }
 
 async fn refused_costs_are_named_and_the_others_stand(backend: Backend) {

@@ -115,9 +115,8 @@ proptest! {
                 realised_minor,
                 expected_minor,
                 revenue_minor: realised_minor,
-                discount_minor: 0,
             };
-            rank(others.into_iter().enumerate().map(ranked).collect()).cut_offs
+            rank(&mut others.into_iter().enumerate().map(ranked).collect::<Vec<_>>()).cut_offs
         });
         let potential_minor = summary.as_ref().map(|summary| summary.day_sum);
         let facts = Facts { showed_interest, targeted, potential_minor };

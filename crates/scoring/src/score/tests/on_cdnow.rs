@@ -15,10 +15,9 @@ fn standings() -> Vec<(Summary, Score)> {
             realised_minor: values.realised_minor,
             expected_minor: values.expected_minor,
             revenue_minor: summary.sales_minor,
-            discount_minor: 0,
         }
     });
-    let ranking = rank(customers.collect());
+    let ranking = rank(&mut customers.collect::<Vec<_>>());
     let score = |(customer, summary): (Uuid, Summary)| {
         let cut_offs = Some(&ranking.cut_offs);
         let facts = Facts::default();
