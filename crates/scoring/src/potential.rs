@@ -41,16 +41,18 @@ fn categories(attributes: &Attributes) -> [String; CATEGORIES] {
     ]
 }
 
-fn numbers(attributes: &Attributes) -> [f64; 2] {
-    let cost = attributes.acquisition_cost_minor.unwrap_or(0).max(0) as f64;
-    [cost.ln_1p(), f64::from(u8::from(attributes.introduced_by.is_some()))]
+/// The numbers of somebody, in the order of the columns: the logarithm of one more than what finding them cost, absent where that is not known, and
+/// whether they were introduced.
+fn numbers(attributes: &Attributes) -> (Option<f64>, f64) {
+    let cost = attributes.acquisition_cost_minor.map(|cost| (cost.max(0) as f64).ln_1p());
+    (cost, f64::from(u8::from(attributes.introduced_by.is_some())))
 }
 
 /// Somebody who bought: what is known of them, and what they are worth.
 #[derive(Clone, Debug)]
 pub struct Buyer {
     categories: [String; CATEGORIES],
-    numbers: [f64; 2],
+    numbers: (Option<f64>, f64),
     /// Logarithm of one more than the lifetime value in minor units; a loss counts as nothing.
     target: f64,
 }
@@ -65,7 +67,6 @@ impl Buyer {
 
 /// A fitted model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Model {
     /// Of each category how far those who have it lie from the mean of all.
     codes: [BTreeMap<String, f64>; CATEGORIES],
@@ -74,6 +75,10 @@ pub struct Model {
     /// Between the least and the greatest that was seen: nobody is foretold beyond.
     range: (f64, f64),
     smearing: f64,
+    /// The means of the numbers, of those of whom they are known: what is not known speaks neither for nor against anybody. Models kept before held
+    /// numbers against 0, and go on to.
+    #[serde(default)]
+    usual: [f64; 2],
 }
 
 /// How well a model foretells customers that it has not seen.
@@ -105,7 +110,7 @@ impl Model {
                 buyers.iter().enumerate().partition(|(place, _)| self::fold(*place) == fold);
             let rest: Vec<&Buyer> = rest.into_iter().map(|(_, buyer)| buyer).collect();
             let model = Self::train(&rest)?;
-            let foretold = |buyer: &Buyer| model.log_value(&buyer.categories, &buyer.numbers);
+            let foretold = |buyer: &Buyer| model.log_value(&buyer.categories, buyer.numbers);
             pairs.extend(unseen.into_iter().map(|(_, buyer)| (foretold(buyer), buyer.target)));
         }
         let quality = Quality { r_squared: r_squared(&pairs), rank_correlation: rank_correlation(&pairs) };
@@ -135,16 +140,20 @@ impl Model {
             .map(|sums| sums.into_iter().map(|(category, sums)| (category.to_owned(), sums.code(None))).collect());
         let bounds = |(low, high): (f64, f64), buyer: &&Buyer| (low.min(buyer.target), high.max(buyer.target));
         let range = buyers.iter().fold((f64::INFINITY, f64::NEG_INFINITY), bounds);
-        let mut model = Self { codes, weights: [0.0; COLUMNS], intercept: mean, range, smearing: 1.0 };
+        let known: Vec<f64> = buyers.iter().filter_map(|buyer| buyer.numbers.0).collect();
+        let introduced = buyers.iter().map(|buyer| buyer.numbers.1).sum::<f64>();
+        let usual = [known.iter().sum::<f64>() / known.len().max(1) as f64, introduced / count];
+        let mut model = Self { codes, weights: [0.0; COLUMNS], intercept: mean, range, smearing: 1.0, usual };
         // The weights are found on codes that nobody's own target is part of: else what is seen once would seem to explain everything.
         let rows = buyers.iter().enumerate().map(|(place, buyer)| {
             let coded = sums.iter().zip(&buyer.categories);
             let coded =
                 coded.map(|(sums, category)| sums.get(category.as_str()).map(|sums| sums.code(Some(fold(place)))));
-            row(coded, &buyer.numbers)
+            model.row(coded, buyer.numbers)
         });
-        (model.weights, model.intercept) = ridge(&rows.collect::<Vec<_>>(), buyers, mean)?;
-        let residuals = buyers.iter().map(|b| (b.target - model.log_value(&b.categories, &b.numbers)).exp());
+        let rows: Vec<_> = rows.collect();
+        (model.weights, model.intercept) = ridge(&rows, buyers, mean)?;
+        let residuals = buyers.iter().map(|b| (b.target - model.log_value(&b.categories, b.numbers)).exp());
         model.smearing = residuals.sum::<f64>() / count;
         let sound = model.weights.iter().all(|weight| weight.is_finite());
         if sound && model.intercept.is_finite() && model.smearing.is_finite() {
@@ -154,17 +163,30 @@ impl Model {
         }
     }
 
-    fn log_value(&self, categories: &[String; CATEGORIES], numbers: &[f64; 2]) -> f64 {
+    fn log_value(&self, categories: &[String; CATEGORIES], numbers: (Option<f64>, f64)) -> f64 {
         let coded = self.codes.iter().zip(categories).map(|(codes, category)| codes.get(category).copied());
-        let row = row(coded, numbers);
+        let row = self.row(coded, numbers);
         let value = self.intercept + self.weights.iter().zip(row).map(|(weight, value)| weight * value).sum::<f64>();
         value.clamp(self.range.0, self.range.1)
     }
 
     /// The lifetime value to expect of somebody with these attributes if they buy, in minor units, 0 or more.
     pub fn potential_minor(&self, attributes: &Attributes) -> i64 {
-        let value = self.log_value(&categories(attributes), &numbers(attributes)).exp() * self.smearing;
+        let value = self.log_value(&categories(attributes), numbers(attributes)).exp() * self.smearing;
         (value.min(self.range.1.exp()) - 1.0).clamp(0.0, MAX_POTENTIAL).round() as i64
+    }
+
+    /// What the weights are applied to, each from the mean of all, as the regression wants it. A category without a code lies there, and so does a
+    /// cost that is not known.
+    fn row(&self, coded: impl Iterator<Item = Option<f64>>, (cost, introduced): (Option<f64>, f64)) -> [f64; COLUMNS] {
+        let mut row = [0.0; COLUMNS];
+        let coded = coded.map(|code| code.unwrap_or(0.0));
+        let [usual_cost, usually_introduced] = self.usual;
+        let numbers = [cost.map_or(0.0, |cost| cost - usual_cost), introduced - usually_introduced];
+        for (cell, value) in row.iter_mut().zip(coded.chain(numbers)) {
+            *cell = value;
+        }
+        row
     }
 }
 
@@ -216,16 +238,6 @@ fn ridge(rows: &[[f64; COLUMNS]], buyers: &[&Buyer], mean: f64) -> Result<([f64;
     weights.iter_mut().zip(&solved).for_each(|(weight, solved)| *weight = *solved);
     let intercept = mean - weights.iter().zip(means).map(|(weight, mean)| weight * mean).sum::<f64>();
     Ok((weights, intercept))
-}
-
-/// What the weights are applied to. A category without a code lies at the mean of all.
-fn row(coded: impl Iterator<Item = Option<f64>>, numbers: &[f64; 2]) -> [f64; COLUMNS] {
-    let mut row = [0.0; COLUMNS];
-    let coded = coded.map(|code| code.unwrap_or(0.0));
-    for (cell, value) in row.iter_mut().zip(coded.chain(numbers.iter().copied())) {
-        *cell = value;
-    }
-    row
 }
 
 /// Which part a customer is dealt into: by chance, but the same each time, since places in turn could go with what customers are.
@@ -296,7 +308,7 @@ mod tests {
     #[test]
     fn columns_that_say_the_same_share_the_weight() {
         let buyers: Vec<Buyer> = (0..100_i64)
-            .map(|x| Buyer { categories: Default::default(), numbers: [0.0; 2], target: 2.0 * x as f64 + 1.0 })
+            .map(|x| Buyer { categories: Default::default(), numbers: (None, 0.0), target: 2.0 * x as f64 + 1.0 })
             .collect();
         let mut rows = vec![[0.0; COLUMNS]; 100];
         for (x, row) in rows.iter_mut().enumerate() {
@@ -326,6 +338,28 @@ mod tests {
         let (model, _) = Model::fit(&buyers(), 200).unwrap();
         let kept: Model = serde_json::from_str(&serde_json::to_string(&model).unwrap()).unwrap();
         assert_eq!(kept.potential_minor(&line("mining")), model.potential_minor(&line("mining")));
+    }
+
+    #[test]
+    fn what_finding_somebody_cost_counts_where_it_is_known_and_nothing_where_it_is_not() {
+        let found_for = |cost| Attributes { acquisition_cost_minor: cost, ..Attributes::default() };
+        // The more it cost the more they are worth, from 1,000 to 100,000; of every third it is not known.
+        let buyer = |n: u32| {
+            let cost = 10_f64.powf(3.0 + 2.0 * f64::from(n % 100) / 99.0);
+            let known = (!n.is_multiple_of(3)).then_some(cost as i64);
+            Buyer::new(&found_for(known), (cost * 10.0 * 2_f64.powf(f64::from(n * 7 % 11) / 5.0 - 1.0)) as i64)
+        };
+        let (model, _) = Model::fit(&(0..900).map(buyer).collect::<Vec<_>>(), 200).unwrap();
+        let potential = |cost| model.potential_minor(&found_for(cost));
+        let (little, unknown, much) = (potential(Some(1_000)), potential(None), potential(Some(100_000)));
+        assert!(little * 2 < unknown && unknown * 2 < much, "{little} {unknown} {much}");
+        assert!(potential(Some(0)) <= little);
+        // One kept before knows no usual one, and reads as it did.
+        let kept = serde_json::to_value(&model).unwrap();
+        let mut before = kept.as_object().unwrap().clone();
+        before.remove("usual");
+        let before: Model = serde_json::from_value(before.into()).unwrap();
+        assert_eq!(before.potential_minor(&found_for(None)), before.potential_minor(&found_for(Some(0))));
     }
 
     #[test]
