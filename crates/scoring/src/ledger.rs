@@ -89,6 +89,8 @@ async fn restate<'a>(
     cause: impl Fn(Uuid) -> Option<&'a tracing::Span>,
 ) -> Result<()> {
     let mut findings = Findings::new(tx, scorer, why, &touched).await?;
+    let has_not_bought = |customer: &&mut Customer| customer.summary.occasions == 0 && touched.contains(&customer.id);
+    findings.estimate(tx, customers.values_mut().filter(has_not_bought)).await?;
     let mut changed = Vec::with_capacity(touched.len());
     for (index, id) in touched.into_iter().enumerate() {
         standing::breathe(index).await;

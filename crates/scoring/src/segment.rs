@@ -289,8 +289,9 @@ async fn fill(db: &Db, scorer: &Scorer) -> Result<bool> {
                 return Ok(true);
             }
             let ids = store::segment::customers_after(&**tx, after, FILL_PAGE).await?;
-            let customers = store::customer::lock(tx, &ids).await?;
+            let mut customers = store::customer::lock(tx, &ids).await?;
             let mut findings = Findings::new(tx, scorer, pb::ChangeCause::Segment, &ids).await?;
+            findings.estimate(tx, customers.values_mut()).await?;
             for (index, customer) in customers.values().enumerate() {
                 standing::breathe(index).await;
                 findings.place(customer);

@@ -1,5 +1,8 @@
 //! Announced standings: what the other services were told of a customer, and when they are told anew.
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chassis::{Db, Error, Result, Tx, clock::to_proto};
 use jiff::Timestamp;
@@ -200,6 +203,18 @@ impl<'a> Findings<'a> {
         let attributes = attributes_of(&**tx, &in_force, customers.into_iter().copied()).await?;
         let (now, transitions, belongings) = (tx.clock().now(), Vec::new(), Vec::new());
         Ok(Self { scorer, in_force, now, cause, transitions, attributes, belongings })
+    }
+
+    /// Brings the potential of who has not bought up to date with the model in force, before they are judged; whose it changed.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn estimate<'c>(
+        &self,
+        tx: &Tx<'_>,
+        customers: impl Iterator<Item = &'c mut Customer>,
+    ) -> Result<HashSet<Uuid>> {
+        estimate::refresh(&**tx, &self.in_force, customers).await
     }
 
     /// Computes a customer's standing anew, and publishes it where it is not the announced one any more; whether it was. Belongs to the span

@@ -11,7 +11,7 @@ use super::Api;
 use crate::{
     assessment::{self, Dealings},
     attributes::Attributes,
-    calendar, follow,
+    calendar, estimate, follow,
     in_force::{InForce, Scorer},
     pyramid,
     score::{Day, Summary},
@@ -47,10 +47,21 @@ pub fn reader(db: Db, scorer: &Arc<Scorer>) -> Reader {
     Batcher::spawn_reader(db, "get_score", move |connection, ids: &[Uuid]| {
         let scorer = Arc::clone(&scorer);
         Box::pin(async move {
-            let (customers, in_force) = known(connection, &scorer, ids).await?;
+            let (customers, in_force) = present(connection, &scorer, ids).await?;
             Ok(ids.iter().map(|id| (customers.get(id).cloned(), Arc::clone(&in_force))).collect())
         })
     })
+}
+
+/// Those of these customers that are known here, as they are now, and what is in force.
+async fn present<C: ConnectionTrait>(
+    connection: &C,
+    scorer: &Scorer,
+    ids: &[Uuid],
+) -> Result<(HashMap<Uuid, Customer>, Arc<InForce>)> {
+    let (mut customers, in_force) = known(connection, scorer, ids).await?;
+    estimate::refresh(connection, &in_force, customers.values_mut()).await?;
+    Ok((customers, in_force))
 }
 
 /// Those of these customers that are known here, and what is in force.
@@ -89,7 +100,7 @@ impl Api {
                     let (customer, in_force) = self.reader.submit(*only).await?;
                     (customer.map(|customer| (*only, customer)).into_iter().collect(), in_force)
                 }
-                _ => known(self.db.read(), &self.scorer, &distinct).await?,
+                _ => present(self.db.read(), &self.scorer, &distinct).await?,
             };
             (customers, in_force, Beyond::default())
         } else {
@@ -106,6 +117,8 @@ impl Api {
                     customer.summary = Summary { service_cost_minor, ..sums.remove(id).unwrap_or_default() };
                 }
             }
+            // After the summaries: who had not bought by then is estimated.
+            estimate::refresh(&tx, &in_force, customers.values_mut()).await?;
             let beyond =
                 if show.assessment { self.beyond(&tx, &distinct, as_of, moment).await? } else { Beyond::default() };
             tx.commit().await?;

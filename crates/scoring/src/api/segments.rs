@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::Api;
 use crate::{
-    cluster,
+    cluster, estimate,
     segment::{Expression, Fields, MAX_ID, MAX_SEGMENTS, Segment, State, TOPIC, expression},
     standing::PAGE,
     store,
@@ -281,7 +281,8 @@ impl Api {
         let mut reply = pb::PreviewSegmentResponse::default();
         let mut after = None;
         while !reply.complete && (reply.examined == 0 || begin.elapsed() < patience) {
-            let page = store::customer::page(self.db.read(), after, PAGE, false).await?;
+            let mut page = store::customer::page(self.db.read(), after, PAGE, false).await?;
+            estimate::refresh(self.db.read(), &in_force, page.iter_mut()).await?;
             after = page.last().map(|customer| customer.id);
             reply.complete = (page.len() as u64) < PAGE;
             reply.examined += i64::try_from(page.len()).unwrap_or(i64::MAX);

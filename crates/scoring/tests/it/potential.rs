@@ -3,16 +3,19 @@ use chassis::{
     db_tests,
     testing::{Backend, eventually},
 };
+use jiff::SignedDuration;
 use proto::{profiles::v1 as profiles, scoring::v1 as pb};
 use uuid::Uuid;
 
 use crate::{
-    cdnow,
-    stand::{Stand, id, minor, sale},
+    cdnow, segments,
+    stand::{Stand, cost, id, minor, sale},
 };
 
 db_tests!(
     who_has_not_bought_is_estimated_by_those_of_their_kind,
+    the_potential_is_that_of_the_model_in_force_whoever_asks,
+    before_their_first_purchase_a_buyer_is_estimated_as_who_has_not_bought,
     without_attributes_there_is_no_model_and_the_fit_says_why,
     a_trial_estimates_nobody,
 );
@@ -94,6 +97,41 @@ async fn who_has_not_bought_is_estimated_by_those_of_their_kind(backend: Backend
     let bought = stand.score(id(9_000)).await;
     assert_eq!(bought.potential_value, None);
     assert!(!bought.standing.unwrap().estimated);
+}
+
+async fn the_potential_is_that_of_the_model_in_force_whoever_asks(backend: Backend) {
+    let stand = stand(backend, true).await;
+    stand.fit("fit").await;
+    // Nobody has gone through all customers since the fit.
+    let score = stand.score(id(9_000)).await;
+    let potential = minor(score.potential_value.as_ref());
+    assert!(potential > 0 && score.standing.unwrap().estimated);
+    let worth = "potential_value > 0.0";
+    let request = pb::PreviewSegmentRequest { expression: worth.into() };
+    assert_eq!(stand.client.clone().preview_segment(request).await.unwrap().into_inner().customers, 1);
+    segments::try_create(&stand.client, segments::segment("worth", worth)).await.unwrap();
+    segments::ready(&stand, "worth").await;
+    assert_eq!(segments::members(&stand.client, "worth").await, [id(9_000)].into());
+    // Whoever records a cost of theirs judges them by it, too.
+    let cost_time = Some(chassis::clock::to_proto(stand.clock.now()));
+    let costs = vec![pb::ServiceCost { cost_time, ..cost("a", id(9_000), 0, 100) }];
+    stand.client.clone().record_service_costs(pb::RecordServiceCostsRequest { costs }).await.unwrap();
+    assert_eq!(segments::members(&stand.client, "worth").await, [id(9_000)].into());
+}
+
+async fn before_their_first_purchase_a_buyer_is_estimated_as_who_has_not_bought(backend: Backend) {
+    let stand = stand(backend, true).await;
+    let before = chassis::clock::to_proto(stand.clock.now());
+    stand.clock.advance(SignedDuration::from_hours(1));
+    let purchase_time = Some(chassis::clock::to_proto(stand.clock.now()));
+    stand.record(vec![pb::Purchase { purchase_time, ..sale("first", id(9_000), 0, 100) }]).await;
+    stand.fit("fit").await;
+    stand.profiles.put_record(id(9_001), company("mining"));
+    eventually("another mine arrives", async || announced(&stand, id(9_001)).await).await;
+    let request = pb::GetScoreRequest { customer_id: id(9_000).to_string(), as_of: Some(before), ..Default::default() };
+    let then = stand.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap();
+    assert_eq!(then.potential_value, stand.score(id(9_001)).await.potential_value);
+    assert!(minor(then.potential_value.as_ref()) > 0);
 }
 
 async fn without_attributes_there_is_no_model_and_the_fit_says_why(backend: Backend) {
