@@ -104,6 +104,8 @@ pub struct Subject<'a> {
     pub dealings: &'a Dealings,
     /// Absent where profiles has not told yet.
     pub attributes: Option<&'a Attributes>,
+    /// What customers with their attributes are typically worth over their life; absent where nothing is known of either.
+    pub typical_minor: Option<i64>,
     /// Absent before the first fit.
     pub models: Option<&'a Models>,
     /// Absent before the first ranking.

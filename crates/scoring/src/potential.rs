@@ -176,6 +176,16 @@ impl Model {
         (value.min(self.range.1.exp()) - 1.0).clamp(0.0, MAX_POTENTIAL).round() as i64
     }
 
+    /// The lifetime value that half of those with these attributes exceed, in minor units, 0 or more: what is typical of them, where the few who are
+    /// worth very much count no more than others. `None` where no attribute is known.
+    pub fn typical_minor(&self, attributes: &Attributes) -> Option<i64> {
+        if *attributes == Attributes::default() {
+            return None;
+        }
+        let value = self.log_value(&categories(attributes), numbers(attributes)).exp();
+        Some((value - 1.0).clamp(0.0, MAX_POTENTIAL).round() as i64)
+    }
+
     /// What the weights are applied to, each from the mean of all, as the regression wants it. A category without a code lies there, and so does a
     /// cost that is not known.
     fn row(&self, coded: impl Iterator<Item = Option<f64>>, (cost, introduced): (Option<f64>, f64)) -> [f64; COLUMNS] {
@@ -328,6 +338,10 @@ mod tests {
         assert!(quality.r_squared > 0.7 && quality.rank_correlation > 0.6, "{quality:?}");
         let (mining, retail) = (model.potential_minor(&line("mining")), model.potential_minor(&line("retail")));
         assert!((90_000..130_000).contains(&mining) && (9_000..13_000).contains(&retail), "{mining} {retail}");
+        // The mean lies above what is typical: few are worth very much.
+        let typical = model.typical_minor(&line("mining")).unwrap();
+        assert!(60_000 < typical && typical < mining, "{typical} {mining}");
+        assert_eq!(model.typical_minor(&Attributes::default()), None);
         // Somebody of whom nothing is known lies between.
         let unknown = model.potential_minor(&line("fishing"));
         assert!(retail < unknown && unknown < mining, "{unknown}");

@@ -185,13 +185,16 @@ impl Api {
             reply.summary = Some(self.summary(&customer.summary, today));
         }
         if let Some(dealings) = beyond.dealings.get(&customer.id) {
+            let attributes = beyond.attributes.get(&customer.id);
+            let alike = in_force.potential.as_deref().zip(attributes);
             let subject = assessment::Subject {
                 customer: customer.id,
                 buyer: score.values.as_ref().map(|values| (&customer.summary, values)),
                 standing: &score.standing,
                 facts: customer.facts,
                 dealings,
-                attributes: beyond.attributes.get(&customer.id),
+                attributes,
+                typical_minor: alike.and_then(|(model, attributes)| model.typical_minor(attributes)),
                 models: in_force.models.as_ref(),
                 cut_offs: in_force.cut_offs.as_ref(),
                 books: &self.scorer.books,

@@ -24,6 +24,7 @@ struct Whole {
     facts: Facts,
     dealings: Dealings,
     attributes: Option<Attributes>,
+    typical_minor: Option<i64>,
     models: Option<Models>,
     cut_offs: Option<CutOffs>,
     books: Books,
@@ -49,6 +50,7 @@ impl Whole {
             facts: Facts::default(),
             dealings: Dealings::default(),
             attributes: None,
+            typical_minor: None,
             models: None,
             cut_offs: None,
             books: Books { minor_per_major: 100.0, margin_rate: 1.0 },
@@ -78,6 +80,7 @@ impl Whole {
             facts: self.facts,
             dealings: &self.dealings,
             attributes: self.attributes.as_ref(),
+            typical_minor: self.typical_minor,
             models: self.models.as_ref(),
             cut_offs: self.cut_offs.as_ref(),
             books: &self.books,
@@ -419,6 +422,33 @@ fn an_ant_grows_over_a_period_and_not_by_one_purchase() {
 }
 
 #[test]
+fn an_ant_may_be_known_by_attributes_like_those_of_key_customers() {
+    let mut whole = Whole { tier: Tier::Small, cut_offs: Some(cut_offs()), ..Whole::bought(&[0, 360], 364) };
+    whole.dealings.before = Period { occasions: 1, net_minor: 1_000 };
+    whole.dealings.recent = Period { occasions: 2, net_minor: 900 };
+    let begin = cut_offs().ends(crate::pyramid::Basis::Lifetime).unwrap().major.value_minor;
+    let mut with = |typical_minor, today| {
+        (whole.typical_minor, whole.today) = (typical_minor, START + today);
+        (whole.assess().ant_to_elephant(), whole.rule("ant_to_elephant"))
+    };
+    let alike = (Answer::Yes, "small-and-like-key-customers".to_owned());
+    assert_eq!(with(Some(begin), 364), alike);
+    assert_eq!(with(Some(begin - 1), 364), (Answer::No, "does-not-grow".into()));
+    assert_eq!(with(None, 364), (Answer::No, "does-not-grow".into()));
+    // Attributes tell before growth can, and then only of an elephant: nobody is demoted by a moment.
+    assert_eq!(with(Some(begin), 30), alike);
+    for typical in [Some(begin - 1), None] {
+        assert_eq!(with(typical, 30), (Answer::Unspecified, "unknown".into()));
+    }
+    whole.tier = Tier::Major;
+    whole.typical_minor = Some(begin);
+    assert_eq!(whole.rule("ant_to_elephant"), "key-customer");
+    // Without a ranking nobody knows where key customers begin.
+    (whole.tier, whole.cut_offs, whole.today) = (Tier::Small, None, START + 364);
+    assert_eq!(whole.rule("ant_to_elephant"), "does-not-grow");
+}
+
+#[test]
 fn churn_risk_is_what_p_alive_leaves_and_grows_with_silence() {
     let mut whole = Whole { models: Some(cdnow::models()), ..Whole::bought(&[0, 30, 60], 61) };
     let early = whole.assess().churn_risk.unwrap();
@@ -511,6 +541,7 @@ proptest! {
         sums in prop::array::uniform4(minor()),
         dealings in dealings(),
         tier in 0..5_i32,
+        typical_minor in prop::option::of(minor()),
         with_models in any::<bool>(),
         ranked in any::<bool>(),
     ) {
@@ -525,6 +556,7 @@ proptest! {
         whole.dealings = dealings;
         whole.tier = Tier::try_from(tier).unwrap();
         whole.models = with_models.then(cdnow::models);
+        whole.typical_minor = typical_minor;
         let [priced_minor, discount_minor, net_minor, cost_minor] = sums;
         let margin = Margin { priced_minor, discount_minor, net_minor, cost_minor };
         whole.cut_offs = ranked.then(|| CutOffs { margins: [margin; 4], ..cut_offs() });

@@ -87,6 +87,21 @@ async fn who_has_not_bought_is_estimated_by_those_of_their_kind(backend: Backend
     assert_eq!((mine.code(), shop.code()), (pb::CustomerCode::B, pb::CustomerCode::C));
     assert!(mine.estimated && shop.estimated);
     assert_eq!((mine.tier(), mine.relationship()), (pb::Tier::Unspecified, pb::Relationship::Potential));
+    // Of a buyer it tells whether they are like key customers.
+    let customers: Vec<Uuid> = cdnow::customers(&cdnow::purchases()).into_iter().take(BUYERS).collect();
+    let mut typical = [None, None];
+    for (place, customer) in customers.iter().enumerate() {
+        let evidence = stand.assess(*customer, 0).await.evidence;
+        let ant = evidence.into_iter().find(|evidence| evidence.state == "ant_to_elephant").unwrap();
+        let found = ant.figures.iter().find(|figure| figure.name == "typical_minor").map(|figure| figure.value);
+        let of_line = &mut typical[usize::from(line(place) == "mining")];
+        *of_line = of_line.or(found);
+        if let [Some(shop), Some(mine)] = typical {
+            assert!(shop > 0.0 && mine > 2.0 * shop, "{mine} {shop}");
+            break;
+        }
+    }
+    assert!(typical.iter().all(Option::is_some), "{typical:?}");
     // Who buys is judged by what they bought.
     stand
         .record(vec![pb::Purchase {
