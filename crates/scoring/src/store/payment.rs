@@ -78,10 +78,11 @@ pub async fn sums_of<C: ConnectionTrait>(
     until_us: i64,
     today: Day,
 ) -> Result<HashMap<Uuid, Payments>> {
-    // What came in after the moment had not come in yet.
+    // What came in after the moment had not come in yet. Sums come in two parts, since together they may exceed 64 bits.
     let head = "SELECT customer_id, COUNT(*), \
-         CAST(SUM(amount_minor - paid) AS BIGINT), \
-         CAST(SUM(CASE WHEN due_day < today THEN amount_minor - paid ELSE 0 END) AS BIGINT), \
+         CAST(SUM((amount_minor - paid) / 1000000000) AS BIGINT), CAST(SUM((amount_minor - paid) % 1000000000) AS BIGINT), \
+         CAST(SUM(CASE WHEN due_day < today THEN (amount_minor - paid) / 1000000000 ELSE 0 END) AS BIGINT), \
+         CAST(SUM(CASE WHEN due_day < today THEN (amount_minor - paid) % 1000000000 ELSE 0 END) AS BIGINT), \
          MIN(CASE WHEN due_day < today AND paid < amount_minor THEN due_day END), \
          CAST(SUM(CASE WHEN due_day < today OR paid = amount_minor THEN 1 ELSE 0 END) AS BIGINT), \
          CAST(SUM(CASE WHEN paid = amount_minor AND COALESCE(paid_day, due_day) <= due_day THEN 1 ELSE 0 END) AS BIGINT), \
@@ -99,8 +100,8 @@ pub async fn sums_of<C: ConnectionTrait>(
             let customer = columns.take()?;
             let payments = Payments {
                 count: columns.take()?,
-                receivables_minor: columns.take()?,
-                overdue_minor: columns.take()?,
+                receivables_minor: sum(columns.take()?, columns.take()?),
+                overdue_minor: sum(columns.take()?, columns.take()?),
                 days_overdue: {
                     let oldest: Option<i64> = columns.take()?;
                     oldest.map_or(0, |oldest| i64::from(today).saturating_sub(oldest).max(0))
@@ -113,4 +114,10 @@ pub async fn sums_of<C: ConnectionTrait>(
             Ok((customer, payments))
         })
         .collect()
+}
+
+/// A sum out of its parts; one that exceeds 64 bits stops at the limit.
+fn sum(thousand_millions: i64, rest: i64) -> i64 {
+    let sum = i128::from(thousand_millions) * 1_000_000_000 + i128::from(rest);
+    i64::try_from(sum).unwrap_or(i64::MAX)
 }

@@ -15,6 +15,7 @@ db_tests!(
     sending_a_payment_again_changes_nothing,
     punctuality_is_a_mark_on_the_scorecard,
     a_debt_given_up_disqualifies_from_its_due_day_on,
+    a_debt_beyond_all_bounds_stops_at_the_limit,
     refused_payments_are_named_and_the_others_stand,
 );
 
@@ -110,6 +111,19 @@ async fn a_debt_given_up_disqualifies_from_its_due_day_on(backend: Backend) {
     record(&stand, vec![pb::Payment { trouble, ..invoice("a", id(1), 50, 900) }]).await;
     assert_eq!(bad_debts(&stand.assess(id(1), 0).await), pb::Answer::Yes);
     assert_eq!(bad_debts(&stand.assess(id(1), 41).await), pb::Answer::No);
+}
+
+async fn a_debt_beyond_all_bounds_stops_at_the_limit(backend: Backend) {
+    let stand = buyer(backend).await;
+    record(&stand, (0..3).map(|number| invoice(number, id(1), 50, 900)).collect()).await;
+    // As of a million invoices of the largest amount.
+    for (each, sum) in
+        [(3_074_457_345_618_258_602, i64::MAX - 1), (3_074_457_345_618_258_603, i64::MAX), (i64::MAX, i64::MAX)]
+    {
+        stand.alter(&format!("UPDATE payment SET amount_minor = {each}")).await;
+        assert_eq!(owed(&stand, 0).await, (sum, 40));
+    }
+    assert_eq!(bad_debts(&stand.assess(id(1), 0).await), pb::Answer::No);
 }
 
 async fn refused_payments_are_named_and_the_others_stand(backend: Backend) {
