@@ -21,13 +21,15 @@ impl Api {
         let as_of = moment.or(asked);
         // Settled before reading: what is recorded while it is read does not belong to this moment.
         let moment = as_of.unwrap_or_else(|| self.context.clock.now());
-        let mut ids: Vec<Uuid> = store::customer::page(self.db.read(), after, page.limit(), false)
+        let ids: Vec<Uuid> = store::customer::page(self.db.read(), after, page.limit(), false)
             .await?
             .into_iter()
             .map(|customer| customer.id)
             .collect();
-        let next_page_token = page.cut(&mut ids, |id| (*id, moment.as_microsecond()))?;
-        let scores = self.scores(&ids, as_of, Show::default()).await?.into_iter().flatten().collect();
+        let scores = self.scores(&ids, as_of, Show::default()).await?;
+        let rows: Vec<(Uuid, pb::Score)> = ids.into_iter().zip(scores).filter_map(|(id, s)| Some((id, s?))).collect();
+        let key = |row: &(Uuid, pb::Score)| (row.0, moment.as_microsecond());
+        let (scores, next_page_token) = page.fill(rows, key, |(_, score)| score.clone())?;
         Ok(pb::ListScoresResponse { scores, next_page_token, as_of: Some(to_proto(moment)) })
     }
 }

@@ -5,7 +5,7 @@ use chassis::{
     Context, Db, Error, Result,
     db::{Batcher, BoxFuture},
     feed::{self, Source},
-    page::Page,
+    page::{self, Page},
     parse::Check,
     peers::Channel,
 };
@@ -20,9 +20,11 @@ use uuid::Uuid;
 
 use crate::{
     calendar,
+    fitted::Fitted,
     in_force::Scorer,
     ledger::{Call, Recorded},
-    operation::News,
+    operation::{News, Operation},
+    purchase::Purchase,
     row::Rules,
     segment,
     standing::TOPIC,
@@ -115,11 +117,11 @@ impl Scoring for Api {
         let customer = check.uuid("customer_id", &request.customer_id);
         let page = Page::<store::purchase::Place>::parse(&mut check, "ListPurchases", &request, size, 100, &token)?;
         check.done()?;
-        let mut rows = store::purchase::list(self.db.read(), customer, page.after.as_ref(), page.limit()).await?;
+        let rows = store::purchase::list(self.db.read(), customer, page.after.as_ref(), page.limit()).await?;
         // After reading them: what the books are kept in does not change any more once there are rows.
         self.scorer.in_force(self.db.read()).await?;
-        let next_page_token = page.cut(&mut rows, |row| (row.time_us, row.source.clone(), row.purchase_id.clone()))?;
-        let purchases = rows.iter().map(|row| row.to_proto(&self.rules)).collect();
+        let key = |row: &Purchase| (row.time_us, row.source.clone(), row.purchase_id.clone());
+        let (purchases, next_page_token) = page.fill(rows, key, |row| row.to_proto(&self.rules))?;
         Ok(Response::new(pb::ListPurchasesResponse { purchases, next_page_token }))
     }
 
@@ -165,9 +167,8 @@ impl Scoring for Api {
         let mut check = Check::new();
         let page = Page::<Uuid>::parse(&mut check, "ListOperations", &request, size, 50, &token)?;
         check.done()?;
-        let mut rows = store::operation::list(self.db.read(), page.after, page.limit()).await?;
-        let next_page_token = page.cut(&mut rows, |row| row.id)?;
-        let operations = rows.iter().map(crate::operation::Operation::to_proto).collect();
+        let rows = store::operation::list(self.db.read(), page.after, page.limit()).await?;
+        let (operations, next_page_token) = page.fill(rows, |row| row.id, Operation::to_proto)?;
         Ok(Response::new(pb::ListOperationsResponse { operations, next_page_token }))
     }
 
@@ -187,10 +188,10 @@ impl Scoring for Api {
         let mut check = Check::new();
         let page = Page::<Uuid>::parse(&mut check, "ListModels", &request, size, 50, &token)?;
         check.done()?;
-        let mut rows = store::in_force::list_models(self.db.read(), page.after, page.limit()).await?;
-        let next_page_token = page.cut(&mut rows, |row| row.id)?;
+        let rows = store::in_force::list_models(self.db.read(), page.after, page.limit()).await?;
         let in_force = store::in_force::models_in_force(self.db.read()).await?;
-        let models = rows.iter().map(|row| row.to_proto(in_force.contains(&Some(row.id)))).collect();
+        let message = |row: &Fitted| row.to_proto(in_force.contains(&Some(row.id)));
+        let (models, next_page_token) = page.fill(rows, |row| row.id, message)?;
         Ok(Response::new(pb::ListModelsResponse { models, next_page_token }))
     }
 
@@ -233,6 +234,7 @@ impl Scoring for Api {
                 None => reply.not_found.push(id.to_string()),
             }
         }
+        page::fits("customer_ids", &reply)?;
         Ok(Response::new(reply))
     }
 

@@ -328,20 +328,20 @@ impl Api {
         check.done()?;
         let tx = self.db.read_tx().await?;
         there(&tx, &id).await?;
-        let mut rows = store::segment::members(&tx, &id, page.after, page.limit()).await?;
-        let next_page_token = page.cut(&mut rows, |row| row.0)?;
+        let rows = store::segment::members(&tx, &id, page.after, page.limit()).await?;
         let ids: Vec<Uuid> = rows.iter().map(|(customer, _)| *customer).collect();
         let customers = store::customer::find(&tx, &ids).await?;
         tx.commit().await?;
-        let members = rows.iter().map(|(customer, since_us)| pb::SegmentMember {
+        let member = |(customer, since_us): &(Uuid, i64)| pb::SegmentMember {
             customer_id: customer.to_string(),
             since: Some(to_proto(chassis::clock::at_micros(*since_us))),
             standing: customers
                 .get(customer)
                 .and_then(|found| found.announced.as_ref())
                 .map(|announced| announced.to_proto(*customer)),
-        });
-        Ok(pb::ListSegmentMembersResponse { members: members.collect(), next_page_token })
+        };
+        let (members, next_page_token) = page.fill(rows, |row| row.0, member)?;
+        Ok(pb::ListSegmentMembersResponse { members, next_page_token })
     }
 
     pub(super) async fn follow_segment(

@@ -31,6 +31,7 @@ db_tests!(
     operations_in_line_survive_a_restart_and_run_once_with_two_replicas,
     waiting_ends_with_the_callers_patience,
     operations_and_models_are_listed_newest_first,
+    long_results_come_in_pages_that_a_client_takes,
     a_ranking_of_the_past_counts_what_was_bought_by_then,
 );
 
@@ -184,6 +185,38 @@ async fn operations_in_line_survive_a_restart_and_run_once_with_two_replicas(bac
     assert_eq!(models.len(), 16);
     assert_eq!(models.iter().filter(|model| model.in_force).count(), 2);
     other.stop().await.unwrap();
+}
+
+async fn long_results_come_in_pages_that_a_client_takes(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    let db = Db::connect::<scoring::migrations::Migrator>(stand.db.url(), &Clock::mock(noon())).await.unwrap();
+    // Comparisons over more weeks than there were, about a megabyte each.
+    let week = pb::HoldOutWeek { end: Some(pb::Date { year: 2026, month: 1, day: 14 }), ..Default::default() };
+    let assessments = vec![pb::HoldOutAssessment { weeks: vec![week; 100_000], ..Default::default() }];
+    let outcome = &scoring::operation::Outcome::HeldOut(pb::HoldOutResult { assessments, ..Default::default() });
+    for number in 1..=5 {
+        let operation = &Operation::queued(Uuid::from_u128(number), pb::OperationKind::HoldOut, 0, false, noon());
+        let now = noon().as_microsecond();
+        let lease = scoring::store::operation::Lease { holder: Uuid::max(), now, until: now + 10_000_000 };
+        db.run_tx("test", |tx| {
+            Box::pin(async move {
+                scoring::store::operation::insert(tx, operation).await?;
+                scoring::store::operation::claim(tx, lease).await?;
+                scoring::store::operation::end(tx, operation.id, lease.holder, outcome).await
+            })
+        })
+        .await
+        .unwrap();
+    }
+    let (mut seen, mut token, mut pages) = (Vec::new(), String::new(), 0);
+    while pages == 0 || !token.is_empty() {
+        let request = pb::ListOperationsRequest { page_size: 1_000, page_token: token };
+        let reply = stand.client.clone().list_operations(request).await.unwrap().into_inner();
+        seen.extend(reply.operations.into_iter().map(|operation| operation.operation_id));
+        (token, pages) = (reply.next_page_token, pages + 1);
+    }
+    assert!(pages > 1, "{pages}");
+    assert_eq!(seen, (1..=5).rev().map(|number| Uuid::from_u128(number).to_string()).collect::<Vec<_>>());
 }
 
 async fn waiting_ends_with_the_callers_patience(backend: Backend) {

@@ -18,6 +18,7 @@ db_tests!(
     a_customer_nobody_knows_is_not_found,
     a_batch_answers_in_the_order_asked_for_and_lists_whom_it_does_not_know,
     evidence_comes_where_it_is_asked_for,
+    a_batch_that_no_client_takes_is_refused_by_what_was_asked_for,
     every_standing_is_announced_as_it_is_computed,
     another_replicas_fit_and_ranking_are_in_force_at_once,
 );
@@ -91,6 +92,27 @@ pub(crate) async fn ranked(backend: Backend) -> (Stand, Vec<uuid::Uuid>) {
     cdnow::load(&stand, &rows).await;
     assert_eq!(stand.fit("fit").await.state(), pb::OperationState::Succeeded);
     (stand, customers.into_iter().collect())
+}
+
+async fn a_batch_that_no_client_takes_is_refused_by_what_was_asked_for(backend: Backend) {
+    let (stand, customers) = ranked(backend).await;
+    stand.rank("rank").await;
+    let mut key = None;
+    for customer in &customers {
+        if stand.score(*customer).await.standing.unwrap().tier() == pb::Tier::Major {
+            key = Some(customer.to_string());
+            break;
+        }
+    }
+    let request = |times| pb::BatchGetScoresRequest {
+        customer_ids: vec![key.clone().unwrap(); times],
+        with_evidence: true,
+        with_assessment: true,
+        ..Default::default()
+    };
+    let refused = stand.client.clone().batch_get_scores(request(1_000)).await.unwrap_err();
+    assert_eq!(fault(&refused), (Code::InvalidArgument, "INVALID_FIELD".into(), vec!["customer_ids".into()]));
+    assert_eq!(stand.client.clone().batch_get_scores(request(250)).await.unwrap().into_inner().scores.len(), 250);
 }
 
 async fn every_standing_is_announced_as_it_is_computed(backend: Backend) {
