@@ -5,28 +5,18 @@ use chassis::{db_tests, testing::Backend};
 use clientele::client::request;
 use e2e::{
     cdnow,
-    program::{self, Databases, Process, free_port},
+    program::{Databases, Process, free_port},
     world::World,
 };
 use proto::scoring::v1 as scoring;
 use serde_json::Value;
 
-use crate::PROGRAM;
+use crate::{PROGRAM, terminal::told};
 
 db_tests!(
     made_up_customers_are_imported_fitted_held_out_and_exported,
     the_invoices_of_a_shop_import_with_one_command_line,
 );
-
-/// Runs the program to its end, which must be a good one; what it printed.
-async fn told(arguments: &[&str]) -> String {
-    let mut command = program::command(PROGRAM);
-    command.args(arguments);
-    let output = program::output(command).await;
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && errors.is_empty(), "{arguments:?}: {} {errors}", output.status);
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// The rows of a CSV file without quoted fields, by column.
 fn table(path: &Path) -> Vec<BTreeMap<String, String>> {

@@ -1,51 +1,17 @@
 //! The program at a terminal: what it prints, what it writes, how it ends.
 use std::{
     io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use chassis::testing::Backend;
 use e2e::{cdnow, program, world::World};
 use serde_json::Value;
 
-use crate::PROGRAM;
-
-/// Runs the program with these arguments to its end.
-async fn run(arguments: &[&str]) -> Output {
-    let mut command = program::command(PROGRAM);
-    command.args(arguments);
-    program::output(command).await
-}
-
-/// What it printed; it must have ended well.
-async fn told(arguments: &[&str]) -> String {
-    let output = run(arguments).await;
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {} {errors}", output.status);
-    assert_eq!(errors, "", "{arguments:?}: nothing is wrong, and nothing is said to be");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The same as JSON.
-async fn json(arguments: &[&str]) -> Value {
-    let text = told(arguments).await;
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
-}
-
-/// What it complained of; it must have ended with 1 and printed nothing else.
-async fn refused(arguments: &[&str]) -> String {
-    let output = run(arguments).await;
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments:?}");
-    assert!(errors.starts_with("error: "), "{errors}");
-    // For people: no code of ours, no address of the source.
-    for word in ["Status {", "panicked", "src/", "Some(", "MetadataMap"] {
-        assert!(!errors.contains(word), "{arguments:?}: {errors}");
-    }
-    errors
-}
+use crate::{
+    PROGRAM,
+    terminal::{json, refused, told},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_explains_itself() {
@@ -57,6 +23,8 @@ async fn every_command_explains_itself() {
         "config",
         "import",
         "import purchases",
+        "import costs",
+        "import payments",
         "fit",
         "rank",
         "models",
@@ -65,6 +33,16 @@ async fn every_command_explains_itself() {
         "export",
         "export scores",
         "report",
+        "transitions",
+        "segment",
+        "segment create",
+        "segment list",
+        "segment show",
+        "segment preview",
+        "segment members",
+        "segment delete",
+        "segment cluster",
+        "health",
         "pyramid",
         "customer",
         "decide",
@@ -227,65 +205,6 @@ async fn a_complaint_goes_its_way_at_the_terminal() {
     let nobody = "0198c000-0000-7000-8000-000000000000";
     let wrong = refused(&["complaint", "get", nobody, "--server", server]).await;
     assert!(wrong.contains("not found"), "{wrong}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_rows_go_to_a_file_with_line_and_reason_and_the_others_stand() {
-    let world = World::start(Backend::Sqlite, cdnow::clock()).await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("sales.csv");
-    let rows = [
-        "receipt;customer;sold_at;total",
-        "1;anna;1998-01-05;29.33",
-        "2;anna;1998-02-05;-10.00",
-        "3;;1998-01-05;1.00",
-        "4;bert;1998-13-05;1.00",
-        "5;bert;1998-01-05;one dollar",
-        "6;bert;2030-01-05;1.00",
-        "7;bert;1998-01-05;99999999999999.00",
-        "8;bert",
-        "9;bert;1998-01-05T10:30:00Z;0",
-    ];
-    std::fs::write(&file, rows.join("\n")).unwrap();
-    let file = file.to_str().unwrap();
-    let columns = ["--customer", "customer", "--time", "sold_at", "--amount", "total", "--id", "receipt"];
-    let server = world.server.url();
-    let import = [&["import", "purchases", file][..], &columns, &["--server", &server]].concat();
-    let first = told(&import).await;
-    assert!(first.contains("3 recorded") && first.contains("6 rejected"), "{first}");
-    let rejects = Path::new(file).with_extension("rejected.csv");
-    assert!(first.contains(rejects.to_str().unwrap()), "{first}");
-    let written = std::fs::read_to_string(&rejects).unwrap();
-    let mut lines: Vec<_> = written.lines().skip(1).collect();
-    lines.sort_unstable();
-    let expected = [
-        ("4,", "customer"),
-        ("5,", "sold_at"),
-        ("6,", "total"),
-        ("7,", "PURCHASE_IN_FUTURE"),
-        ("8,", ""),
-        ("9,", "sold_at"),
-    ];
-    assert_eq!(lines.len(), expected.len(), "{written}");
-    for (line, (number, reason)) in lines.iter().zip(expected) {
-        assert!(line.starts_with(number) && line.contains(reason), "{line}");
-    }
-    let again = json(&[&import[..], &["--json"]].concat()).await;
-    assert_eq!((&again["unchanged"], &again["recorded"], &again["rejected"]), (&3.into(), &0.into(), &6.into()));
-    let anna = json(&["customer", "import:anna", "--json", "--server", &server]).await;
-    let summary = &anna["score"]["summary"];
-    assert_eq!((&summary["sales"]["minorUnits"], &summary["returns"]["minorUnits"]), (&2_933.into(), &1_000.into()));
-
-    // What is wrong with the whole file is said before anything is sent.
-    let columns = ["--customer", "buyer", "--time", "sold_at", "--amount", "total"];
-    let wrong = refused(&[&["import", "purchases", file][..], &columns, &["--server", &server]].concat()).await;
-    assert!(
-        wrong.contains("--customer buyer: no such column; the file has: receipt, customer, sold_at, total"),
-        "{wrong}"
-    );
-    let wrong =
-        refused(&[&["import", "purchases", "nowhere.csv"][..], &columns, &["--server", &server]].concat()).await;
-    assert!(wrong.contains("cannot open nowhere.csv"), "{wrong}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

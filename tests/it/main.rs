@@ -9,12 +9,14 @@ mod access;
 mod analyst;
 mod cli;
 mod edge;
+mod import;
 mod journey;
 mod kill;
 mod nonsense;
 mod report;
 mod rpc_coverage;
 mod split;
+mod terminal;
 mod trace;
 
 /// The program, built with these tests.

@@ -54,10 +54,19 @@ impl Running {
         let _ = self.0.wait();
     }
 
+    fn signal(&self, name: &str) {
+        let told = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+
+    /// SIGINT, as by Ctrl-C.
+    pub fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
     /// SIGTERM, and how it ended.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let told = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
-        assert!(told.success());
+        self.signal("-TERM");
         self.ends_within(DEADLINE).await.expect("it drains in time")
     }
 }

@@ -9,9 +9,7 @@ use crate::{
     client::{Client, DEFAULT_SERVER, Error, Result},
     commands, config,
     config::Config,
-    demo, export, generate,
-    import::{Delimiter, Skip},
-    report, serve, view,
+    demo, export, generate, import, report, serve, view,
 };
 
 /// Customer value management: what each customer is worth, how a contact is handled because of it, and complaints by value.
@@ -26,6 +24,7 @@ struct Cli {
 
 /// Configuration of a serving process.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Of commands that serve")]
 struct Process {
     /// Configuration file (TOML)
     #[arg(long, global = true, value_name = "FILE", env = "CLIENTELE_CONFIG")]
@@ -58,7 +57,7 @@ enum Command {
     },
     /// Import a file through the public API
     #[command(subcommand)]
-    Import(Import),
+    Import(Box<Import>),
     /// Fit the models of buying and spending
     Fit {
         /// Count purchases up to this day only
@@ -200,6 +199,7 @@ struct DemoArgs {
 
 /// Where the services are and how to answer.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server and answer")]
 pub struct Target {
     /// The server: a URL for all services, or NAME=URL for one of them (may be given many times)
     #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER, env = "CLIENTELE_SERVER")]
@@ -235,61 +235,16 @@ impl Target {
 #[derive(Debug, Subcommand)]
 enum Import {
     /// Import purchases from any delimited file; safe to run again
-    Purchases(PurchasesArgs),
-}
-
-/// Flags of `import purchases`.
-#[derive(Debug, Args)]
-pub struct PurchasesArgs {
-    /// The file, packed by gzip or not; - reads standard input
-    pub file: PathBuf,
-    /// Column of the customer's id (name, or number from 1)
-    #[arg(long, value_name = "COL")]
-    pub customer: String,
-    /// Column of the time
-    #[arg(long, value_name = "COL")]
-    pub time: String,
-    /// Column of the amount in major units; negative amounts are returns
-    #[arg(long, value_name = "COL")]
-    pub amount: String,
-    /// Column of the number of pieces: the amount is then the price of one, and the product is rounded to the currency's digits, half away from zero
-    #[arg(long, value_name = "COL")]
-    pub quantity: Option<String>,
-    /// Rows to leave out and count; left in, returns are subtracted, amounts of nothing recorded, and rows without a customer rejected
-    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
-    pub skip: Vec<Skip>,
-    /// Column of the purchase's id; the lines of one invoice may share it, and are told apart by their order; left out, ids are made from the rows' content
-    #[arg(long, value_name = "COL")]
-    pub id: Option<String>,
-    /// How the time is written (strftime); left out, ISO 8601 and YYYYMMDD
-    #[arg(long, value_name = "F")]
-    pub time_format: Option<String>,
-    /// Time zone of times that do not name theirs
-    #[arg(long, default_value = "UTC", value_name = "ZONE")]
-    pub time_zone: String,
-    /// ISO 4217 code of the amounts
-    #[arg(long, default_value = "USD", value_name = "C")]
-    pub currency: String,
-    /// What parts the columns: a character, 'tab' or 'blanks'; left out, found out
-    #[arg(long, value_name = "D")]
-    pub delimiter: Option<Delimiter>,
-    /// What stands before the cents: '.' or ','
-    #[arg(long, default_value_t = '.', value_name = "MARK", value_parser = decimal)]
-    pub decimal: char,
-    /// The first line is data; columns are numbers
-    #[arg(long)]
-    pub no_header: bool,
-    /// Name of the system that the customers' ids come from
-    #[arg(long, default_value = "import", value_name = "NAME")]
-    pub system: String,
-    /// Name of the source that the purchases' ids come from: the same id from the same source is the same purchase, whatever the file is called
-    #[arg(long, default_value = "import", value_name = "NAME")]
-    pub source: String,
-    /// File for refused rows; left out, the file's name with .rejected.csv
-    #[arg(long, value_name = "FILE")]
-    pub rejects: Option<PathBuf>,
-    #[command(flatten)]
-    pub target: Target,
+    Purchases(import::PurchasesArgs),
+    /// Import what serving customers cost, which lowers what they are worth; safe to run again
+    Costs(import::CostsArgs),
+    /// Import invoices and what was paid of them, which tells who pays late; safe to run again
+    // clap wraps everything but this line.
+    #[command(
+        override_usage = "clientele import payments [OPTIONS] --customer <COL> --id <COL> --issued <COL> --due <COL>\n\
+              \x20                                 --amount <COL> <FILE>"
+    )]
+    Payments(import::PaymentsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -368,7 +323,11 @@ pub async fn run() -> Result<()> {
             }
             Ok(())
         }
-        Command::Import(Import::Purchases(args)) => commands::import_purchases(args).await,
+        Command::Import(of) => match *of {
+            Import::Purchases(args) => import::purchases(args).await,
+            Import::Costs(args) => import::costs(args).await,
+            Import::Payments(args) => import::payments(args).await,
+        },
         Command::Fit { as_of, trial, target } => commands::fit(&target, as_of.as_deref(), trial).await,
         Command::Rank { as_of, target } => commands::rank(&target, as_of.as_deref()).await,
         Command::Models { target } => commands::models(&target).await,
@@ -396,14 +355,6 @@ pub async fn run() -> Result<()> {
 #[allow(clippy::unnecessary_wraps, reason = "what a parser of values looks like")]
 fn secret(text: &str) -> std::result::Result<Secret, String> {
     Ok(Secret::new(text))
-}
-
-fn decimal(text: &str) -> std::result::Result<char, String> {
-    match text {
-        "." => Ok('.'),
-        "," => Ok(','),
-        _ => Err("must be '.' or ','".to_owned()),
-    }
 }
 
 fn overrides(process: &Process) -> Result<Vec<(String, String)>> {

@@ -1,8 +1,8 @@
 //! The client commands: each a thin caller of the public API.
-use std::{fs::File, time::Duration};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::{civil, tz::TimeZone};
+use jiff::civil;
 use proto::{common::v1::ErrorReason, profiles::v1 as profiles, routing::v1 as routing, scoring::v1 as scoring};
 
 use tonic::Code;
@@ -10,9 +10,9 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus}
 use uuid::Uuid;
 
 use crate::{
-    cli::{PurchasesArgs, Target, shows_progress},
+    cli::{Target, shows_progress},
     client::{Client, Error, Result, SERVICES, new_request_id, request, request_within},
-    import, view,
+    view,
 };
 
 mod assessment;
@@ -31,107 +31,6 @@ pub use watch::{Feed, watch};
 
 /// How long one wait for an operation may take; then its progress is shown and the next begins.
 const WAIT: Duration = Duration::from_millis(500);
-
-/// `import purchases`.
-///
-/// # Errors
-/// A file that cannot be read, or a server that stays away.
-pub async fn import_purchases(args: PurchasesArgs) -> Result<()> {
-    let client = args.target.client()?;
-    let stdin = args.file.as_os_str() == "-";
-    let time_zone = TimeZone::get(&args.time_zone)
-        .map_err(|_| Error::new(format!("--time-zone {}: is no zone such as Europe/Berlin", args.time_zone)))?;
-    let plan = import::Plan {
-        customer: args.customer,
-        time: args.time,
-        amount: args.amount,
-        quantity: args.quantity,
-        skip: args.skip,
-        id: args.id,
-        time_format: args.time_format,
-        time_zone,
-        currency: args.currency,
-        delimiter: args.delimiter,
-        decimal: args.decimal,
-        header: !args.no_header,
-        system: args.system,
-        source: args.source,
-        rejects: args.rejects.unwrap_or_else(|| {
-            if stdin { "stdin.rejected.csv".into() } else { args.file.with_extension("rejected.csv") }
-        }),
-    };
-    let progress = shows_progress() && !args.target.json;
-    let outcome = if stdin {
-        import::run(&client, &plan, std::io::stdin(), None, progress).await?
-    } else {
-        let file = File::open(&args.file)
-            .map_err(|error| Error::new(format!("cannot open {}: {error}", args.file.display())))?;
-        let size = file.metadata().ok().map(|metadata| metadata.len());
-        import::run(&client, &plan, file, size, progress).await?
-    };
-    if args.target.json {
-        view::line(
-            serde_json::json!({
-                "rows": outcome.rows,
-                "recorded": outcome.counts.recorded,
-                "replaced": outcome.counts.replaced,
-                "unchanged": outcome.counts.unchanged,
-                "rejected": outcome.rejected,
-                "first_rejection": outcome.first_rejection,
-                "rounded": outcome.rounded,
-                "skipped": {
-                    "returns": outcome.skipped.returns,
-                    "zero": outcome.skipped.zero,
-                    "no_customer": outcome.skipped.no_customer,
-                },
-                "customers": outcome.customers,
-                "created": outcome.created,
-            })
-            .to_string(),
-        );
-    } else {
-        view::line(describe(&outcome));
-        if let Some(first) = &outcome.first_rejection {
-            view::line(format!(
-                "The first rejected: {first}\nAll stand, with line and reason, in {}",
-                plan.rejects.display()
-            ));
-        }
-    }
-    if outcome.rows > 0 && outcome.rejected + outcome.skipped.total() == outcome.rows {
-        return Err(Error::new("no row could be imported"));
-    }
-    Ok(())
-}
-
-/// What an import did, in one or two sentences.
-pub fn describe(outcome: &import::Outcome) -> String {
-    let n = |count: u64| view::count(i64::try_from(count).unwrap_or(i64::MAX));
-    let c = &outcome.counts;
-    let mut text = format!(
-        "{} rows of {} customers ({} new): {} recorded, {} replaced, {} there already, {} rejected.",
-        n(outcome.rows),
-        n(outcome.customers),
-        n(outcome.created),
-        view::count(c.recorded),
-        view::count(c.replaced),
-        view::count(c.unchanged),
-        n(outcome.rejected),
-    );
-    if outcome.skipped.total() > 0 {
-        let left_out = outcome.skipped;
-        text.push_str(&format!(
-            " Left out as asked: {} returns, {} amounts of nothing, {} without a customer.",
-            n(left_out.returns),
-            n(left_out.zero),
-            n(left_out.no_customer)
-        ));
-    }
-    if outcome.rounded > 0 {
-        text.push_str(&format!(" {} amounts had more digits than the currency and were rounded.", n(outcome.rounded)));
-    }
-    text
-}
 
 /// A day written YYYY-MM-DD.
 ///

@@ -109,12 +109,12 @@ async fn tell(client: &Client, data_dir: &Path) -> Result<()> {
 /// How the CDNOW file is read.
 pub fn plan(rejects: PathBuf) -> import::Plan {
     import::Plan {
-        customer: "2".to_owned(),
-        time: "3".to_owned(),
-        quantity: None,
-        skip: Vec::new(),
-        amount: "5".to_owned(),
-        id: None,
+        columns: import::Columns {
+            customer: "2".to_owned(),
+            id: None,
+            amount: "5".to_owned(),
+            rows: import::Rows::Purchases { time: "3".to_owned(), quantity: None, discount: None },
+        },
         time_format: None,
         time_zone: jiff::tz::TimeZone::UTC,
         currency: "USD".to_owned(),
@@ -123,6 +123,8 @@ pub fn plan(rejects: PathBuf) -> import::Plan {
         header: false,
         system: "cdnow".to_owned(),
         source: "cdnow".to_owned(),
+        skip: Vec::new(),
+        after_line: 0,
         rejects,
     }
 }
@@ -140,7 +142,7 @@ async fn load(client: &Client, data_dir: &Path) -> Result<()> {
     let progress = std::io::stderr().is_terminal();
     let begin = stopwatch();
     let outcome = import::run(client, &plan, PURCHASES.as_bytes(), Some(PURCHASES.len() as u64), progress).await?;
-    let text = commands::describe(&outcome);
+    let text = import::describe(&outcome);
     if outcome.counts.recorded == 0 && outcome.counts.replaced == 0 {
         view::line(format!("The CDNOW sample is here already, and nothing was doubled: {text}"));
     } else {

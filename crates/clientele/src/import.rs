@@ -1,37 +1,46 @@
-//! Imports purchases from any delimited file, through the public API alone.
+//! Imports purchases, service costs and payments from any delimited file, through the public API alone.
 //!
-//! Safe to run again, after a break too: a purchase's id comes from the file (a column, or the row's content and how often that content came
-//! before), so the service recognises what it has.
+//! Safe to run again, after a break too: a row's id comes from the file (a column, or the row's content and how often that content came
+//! before), so the service recognises what it has. Memory stays the same however long the file is: one batch is sent while the next is read,
+//! and what must be remembered of all lines is kept in a temporary file.
 use std::{
-    collections::HashMap,
     io::Read,
-    path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::tz::TimeZone;
-use proto::{
-    common::v1::{ErrorReason, Money},
-    profiles::v1 as profiles,
-    scoring::v1 as scoring,
-};
+use proto::{profiles::v1 as profiles, scoring::v1 as scoring};
+use tokio::task::JoinHandle;
 use tonic::Status;
 
 use crate::{
     client::{Client, Error, Result, broke_off, is_passing, request},
-    view,
+    progress::Progress,
+    serve,
 };
 
+mod command;
+mod pace;
+mod plan;
 mod records;
 mod rejects;
+mod row;
+mod scratch;
 mod value;
 
+pub use command::{CostsArgs, PaymentsArgs, PurchasesArgs, costs, describe, payments, purchases};
+pub use pace::Tenth;
+pub use plan::{Columns, Plan, Rows, Skip};
 pub use records::Delimiter;
-use records::{Columns, Record, Records, inflated};
+
+use pace::Pace;
+use records::{Record, Records, inflated};
 use rejects::Rejects;
-use value::{Decimal, parse_time};
+use row::{Batch, Draft, Entry, Recorded, Why};
+use scratch::Scratch;
 
 /// Rows sent at a time: one transaction of the service.
 const BATCH: usize = 5_000;
@@ -41,54 +50,6 @@ const IDENTITIES: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Longest id of a customer or a purchase: the services' own limit of 128, less the number that lines of one id get.
-const MAX_ID_CHARS: usize = 116;
-
-/// What to import and how to read it.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Column of the customer's id, by name or by number from 1.
-    pub customer: String,
-    /// Column of the time.
-    pub time: String,
-    /// Column of the amount, in major units; with `quantity`, of one piece.
-    pub amount: String,
-    /// Column of how many pieces; the amount is times that.
-    pub quantity: Option<String>,
-    /// Column of the purchase's id; absent makes one from the row's content.
-    pub id: Option<String>,
-    /// `strftime` format of the time; absent takes ISO 8601 and YYYYMMDD.
-    pub time_format: Option<String>,
-    /// Zone of times that do not say theirs.
-    pub time_zone: TimeZone,
-    /// ISO 4217 code of all amounts.
-    pub currency: String,
-    /// What parts the columns; absent finds it out.
-    pub delimiter: Option<Delimiter>,
-    /// What stands before the cents: a point or a comma.
-    pub decimal: char,
-    /// False where the first line is data; columns are then numbers.
-    pub header: bool,
-    /// Name of the system that the customers' ids come from.
-    pub system: String,
-    /// Name of the source that the purchases' ids come from.
-    pub source: String,
-    /// Rows to leave out.
-    pub skip: Vec<Skip>,
-    /// Where refused rows go.
-    pub rejects: PathBuf,
-}
-
-/// Rows that an import leaves out, and counts, where it is told to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Skip {
-    /// Negative amounts
-    Returns,
-    /// Amounts of nothing: gifts, samples, lines of text
-    Zero,
-    /// Rows without a customer's id; not left out, they are rejected
-    NoCustomer,
-}
 
 /// What an import did.
 #[derive(Clone, Debug, Default)]
@@ -96,19 +57,23 @@ pub struct Outcome {
     /// Rows read.
     pub rows: u64,
     /// What became of those sent.
-    pub counts: scoring::PurchaseCounts,
+    pub counts: scoring::RowCounts,
     /// Rows refused, here or by the service.
     pub rejected: u64,
     /// Line and reason of the first of them.
     pub first_rejection: Option<String>,
     /// Rows left out as the plan says: returns, amounts of nothing, rows without a customer.
     pub skipped: Skipped,
+    /// Rows passed without sending them, up to the line that the plan names.
+    pub passed: u64,
     /// Amounts with more digits than the currency has, rounded to the nearest minor unit.
     pub rounded: u64,
-    /// Different customers.
+    /// Different customers of the rows sent.
     pub customers: u64,
     /// Customers that were new.
     pub created: u64,
+    /// How long each tenth of the rows sent took; empty where they were few.
+    pub tenths: Vec<Tenth>,
 }
 
 /// How many rows were left out, and why.
@@ -127,238 +92,243 @@ impl Skipped {
     pub fn total(&self) -> u64 {
         self.returns + self.zero + self.no_customer
     }
-}
 
-/// Why a row is not sent.
-enum Why {
-    Skip(Skip),
-    Reject(String),
-}
-
-impl From<String> for Why {
-    fn from(reason: String) -> Self {
-        Self::Reject(reason)
+    fn count(&mut self, what: Skip) {
+        match what {
+            Skip::Returns => self.returns += 1,
+            Skip::Zero => self.zero += 1,
+            Skip::NoCustomer => self.no_customer += 1,
+        }
     }
 }
 
-/// Imports `input` (of `size` bytes where known), drawing a progress bar when `progress`.
+/// Imports `input` (of `size` bytes where known), saying how far it is when `progress`.
 ///
 /// # Errors
-/// A file that cannot be read as the plan says, or a server that stays away; what was acknowledged stays, and the same command goes on from there.
+/// A file that cannot be read as the plan says, a server that stays away, or Ctrl-C; what was acknowledged stays, the same command goes on from
+/// there, and the error says how to do so sooner.
 pub async fn run(client: &Client, plan: &Plan, input: impl Read, size: Option<u64>, progress: bool) -> Result<Outcome> {
-    let bar = bar(size, progress);
-    let mut reader = Records::new(inflated(bar.wrap_read(input))?, plan)?;
+    let progress = Progress::bytes("importing", size, progress);
     let mut import = Import {
         client,
         plan,
-        customers: HashMap::new(),
-        seen: HashMap::new(),
-        rejects: Rejects::new(&plan.rejects)?,
+        reader: Records::new(inflated(progress.wrap_read(input))?, plan)?,
+        scratch: Scratch::new().await?,
+        ready: Vec::with_capacity(2 * BATCH),
+        rejects: Rejects::new(&plan.rejects, plan.after_line)?,
         outcome: Outcome::default(),
-        reached: AtomicBool::new(false),
+        reached: Arc::default(),
+        acknowledged: plan.after_line,
+        sent: 0,
+        pace: Pace::new(),
     };
-    loop {
-        let mut rows = Vec::with_capacity(BATCH);
-        while rows.len() < BATCH {
-            let Some(record) = reader.next()? else { break };
-            import.outcome.rows += 1;
-            match import.parse(&reader.columns, &record) {
-                Ok(row) => rows.push(row),
-                Err(Why::Skip(Skip::Returns)) => import.outcome.skipped.returns += 1,
-                Err(Why::Skip(Skip::Zero)) => import.outcome.skipped.zero += 1,
-                Err(Why::Skip(Skip::NoCustomer)) => import.outcome.skipped.no_customer += 1,
-                Err(Why::Reject(reason)) => import.reject(record.line, &reason, &record.fields)?,
-            }
-        }
-        let last = rows.len() < BATCH && reader.done;
-        if !rows.is_empty() {
-            import.send(rows).await?;
-        }
-        bar.set_message(format!("{} rows", view::count(i64::try_from(import.outcome.rows).unwrap_or(i64::MAX))));
-        if last {
-            break;
-        }
-    }
-    bar.finish_and_clear();
+    let result = tokio::select! {
+        result = import.run(&progress) => result,
+        () = serve::signalled() => Err(Error::new("broken off")),
+    };
+    progress.finish();
     import.rejects.finish()?;
-    import.outcome.customers = import.customers.len() as u64;
+    if let Err(error) = result {
+        // Nothing was sent, or all of it can be sent again as soon.
+        if import.sent == 0 {
+            return Err(error);
+        }
+        return Err(Error::new(format!(
+            "{error}\n  What was acknowledged stays. Run the same command again to go on: nothing is recorded twice. With \
+             --after-line {} it passes what is acknowledged without sending it again.",
+            import.acknowledged
+        )));
+    }
+    import.outcome.customers = import.scratch.finish().await?;
+    import.outcome.tenths = import.pace.tenths();
     Ok(import.outcome)
 }
 
-fn bar(size: Option<u64>, progress: bool) -> ProgressBar {
-    let bar = match size {
-        Some(size) => ProgressBar::new(size),
-        None => ProgressBar::no_length(),
-    };
-    let template = match size {
-        Some(_) => "  importing {bar:30} {percent:>3} %  {msg}, {bytes_per_sec}, {eta} left",
-        None => "  importing {spinner} {msg}, {bytes_per_sec}",
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    if !progress {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    bar
-}
-
 /// A row that can be sent.
+#[derive(Debug)]
 struct Row {
     line: u64,
     fields: Vec<String>,
     customer: String,
-    purchase: scoring::Purchase,
+    entry: Entry,
+}
+
+/// A batch that is on its way.
+struct Flight {
+    rows: Vec<Row>,
+    answer: JoinHandle<Result<Recorded>>,
 }
 
 struct Import<'a> {
     client: &'a Client,
     plan: &'a Plan,
-    /// The customer of each external id seen so far.
-    customers: HashMap<String, String>,
-    /// How often each purchase id came, so that lines alike stay apart and are the same again next time.
-    seen: HashMap<u64, u32>,
+    reader: Records<Box<dyn Read + 'a>>,
+    /// What was seen of ids and customers.
+    scratch: Scratch,
+    /// Rows read and not sent yet.
+    ready: Vec<Row>,
     rejects: Rejects,
     outcome: Outcome,
     /// Whether the server has answered before.
-    reached: AtomicBool,
+    reached: Arc<AtomicBool>,
+    /// The line up to which all is done with.
+    acknowledged: u64,
+    /// Rows acknowledged.
+    sent: u64,
+    pace: Pace,
 }
 
 impl Import<'_> {
-    fn parse(&mut self, columns: &Columns, record: &Record) -> std::result::Result<Row, Why> {
-        // One column too many is most often a number with an unquoted mark in it, and then every column behind it is the wrong one.
-        if columns.width.is_some_and(|width| record.fields.len() > width) {
-            return Err(format!("the row has {} columns, more than the header", record.fields.len()).into());
-        }
-        // Before anything can leave the row out: the number of a line within its invoice is the same whatever is left out.
-        let given_id = match columns.id {
-            Some(index) => {
-                let name = self.plan.id.as_deref().unwrap_or_default();
-                let id = record.get(index, name)?;
-                check_id(id).map_err(|reason| format!("column {name}: {reason}"))?;
-                Some(self.numbered(id.to_owned(), "#"))
+    async fn run(&mut self, progress: &Progress) -> Result<()> {
+        let mut flight: Option<Flight> = None;
+        loop {
+            // The next batch is made ready while the one before is on its way, and sent behind it: of what stands twice in the file the later
+            // counts.
+            let more = self.fill().await?;
+            let batch = self.take().await?;
+            if let Some(flight) = flight.take() {
+                self.land(flight).await?;
+                progress.rows(self.outcome.rows);
             }
-            None => None,
-        };
-        let skips = |skip: Skip| self.plan.skip.contains(&skip);
-        let customer = record.get(columns.customer, &self.plan.customer)?;
-        if customer.is_empty() && skips(Skip::NoCustomer) {
-            return Err(Why::Skip(Skip::NoCustomer));
-        }
-        check_id(customer).map_err(|reason| format!("column {}: {reason}", self.plan.customer))?;
-        let time_text = record.get(columns.time, &self.plan.time)?;
-        let time = parse_time(time_text, self.plan.time_format.as_deref(), &self.plan.time_zone)
-            .map_err(|reason| format!("column {}: {reason}", self.plan.time))?;
-        let decimal_in = |index: usize, name: &str| -> std::result::Result<Decimal, String> {
-            Decimal::parse(record.get(index, name)?, self.plan.decimal)
-                .map_err(|reason| format!("column {name}: {reason}"))
-        };
-        let mut amount = decimal_in(columns.amount, &self.plan.amount)?;
-        if let (Some(index), Some(name)) = (columns.quantity, &self.plan.quantity) {
-            amount = amount.times(decimal_in(index, name)?);
-        }
-        let exponent = Money::exponent(&self.plan.currency);
-        let (minor_units, rounded) =
-            amount.minor_units(exponent).map_err(|reason| format!("column {}: {reason}", self.plan.amount))?;
-        // By the exact amount: what only rounds to nothing was paid for.
-        if amount.digits < 0 && skips(Skip::Returns) {
-            return Err(Why::Skip(Skip::Returns));
-        }
-        if amount.digits == 0 && skips(Skip::Zero) {
-            return Err(Why::Skip(Skip::Zero));
-        }
-        self.outcome.rounded += u64::from(rounded);
-        let id = match given_id {
-            Some(id) => id,
-            None => {
-                let content = format!("{customer}\u{1f}{}\u{1f}{minor_units}", time.as_microsecond());
-                self.numbered(format!("{:016x}", hash(&content)), "-")
+            flight = batch.map(|(rows, batch)| self.launch(rows, batch));
+            if !more && self.ready.is_empty() {
+                break;
             }
-        };
-        // A return is written as a negative amount.
-        let kind = if amount.digits < 0 { scoring::PurchaseKind::Return } else { scoring::PurchaseKind::Sale };
-        let purchase = scoring::Purchase {
-            source: self.plan.source.clone(),
-            purchase_id: id,
-            customer_id: String::new(),
-            purchase_time: Some(chassis::clock::to_proto(time)),
-            amount: Some(Money { currency_code: self.plan.currency.clone(), minor_units: minor_units.abs() }),
-            kind: kind.into(),
-            discount: None,
-        };
-        Ok(Row { line: record.line, fields: record.fields.clone(), customer: customer.to_owned(), purchase })
+        }
+        match flight {
+            Some(flight) => self.land(flight).await,
+            None => Ok(()),
+        }
     }
 
-    /// The id itself when it comes first, and with its number when it comes again: the lines of one invoice, or two alike.
-    fn numbered(&mut self, id: String, mark: &str) -> String {
-        let count = self.seen.entry(hash(&id)).or_insert(0);
-        *count += 1;
-        if *count == 1 { id } else { format!("{id}{mark}{count}") }
+    /// Reads lines until there is a batch of rows that can be sent; false at the end of the file.
+    async fn fill(&mut self) -> Result<bool> {
+        while self.ready.len() < BATCH {
+            let mut lines = Vec::with_capacity(BATCH);
+            while lines.len() < BATCH {
+                let Some(record) = self.reader.next()? else { break };
+                lines.push(record);
+            }
+            let more = lines.len() == BATCH;
+            self.outcome.rows += lines.len() as u64;
+            self.read(lines).await?;
+            if !more {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    async fn send(&mut self, rows: Vec<Row>) -> Result<()> {
-        self.resolve(&rows).await?;
-        let mut purchases = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let mut purchase = row.purchase.clone();
-            purchase.customer_id = self.customers.get(&row.customer).cloned().unwrap_or_default();
-            purchases.push(purchase);
+    /// Reads some lines, numbers those of one id, and keeps what can be sent.
+    async fn read(&mut self, lines: Vec<Record>) -> Result<()> {
+        // A payment is stated again under the id it has; the lines of an invoice, or purchases all alike, share one and are several.
+        let numbers = !matches!(self.plan.columns.rows, Rows::Payments { .. });
+        let (mut ids, mut drafts) = (Vec::with_capacity(lines.len()), Vec::with_capacity(lines.len()));
+        for record in lines {
+            let (id, draft) = match row::given_id(&self.reader.columns, &record) {
+                // The number of a line within its invoice is the same whatever is left out or refused, so all are numbered.
+                Ok(Some(id)) => (Some(id.to_owned()), row::draft(self.plan, &self.reader.columns, &record)),
+                Ok(None) => {
+                    let draft = row::draft(self.plan, &self.reader.columns, &record);
+                    (draft.as_ref().ok().map(|draft| format!("{:016x}", hash(&draft.content))), draft)
+                }
+                Err(why) => (None, Err(why)),
+            };
+            let place = id.map(|id| {
+                ids.push(id);
+                ids.len() - 1
+            });
+            drafts.push((record, place, draft));
         }
-        let message = scoring::RecordPurchasesRequest { purchases };
-        let scoring = self.client.scoring();
-        let reply = patiently(&self.reached, || {
-            let (mut scoring, message) = (scoring.clone(), message.clone());
-            async move { scoring.record_purchases(request(message)).await }
-        })
-        .await?;
-        if let Some(counts) = reply.counts {
-            let total = &mut self.outcome.counts;
-            total.recorded += counts.recorded;
-            total.replaced += counts.replaced;
-            total.unchanged += counts.unchanged;
-            total.rejected += counts.rejected;
-        }
-        for rejection in reply.rejections {
-            let Some(row) = usize::try_from(rejection.index).ok().and_then(|index| rows.get(index)) else { continue };
-            let reason = ErrorReason::try_from(rejection.reason).unwrap_or_default();
-            let reason = format!("{}: {}", reason.as_str_name().trim_start_matches("ERROR_REASON_"), rejection.message);
-            self.reject(row.line, &reason, &row.fields)?;
+        let counts = if numbers { self.scratch.count(&ids).await? } else { vec![1; ids.len()] };
+        let mark = if self.plan.columns.id.is_some() { "#" } else { "-" };
+        for (record, place, draft) in drafts {
+            if record.line <= self.plan.after_line {
+                self.outcome.passed += 1;
+                continue;
+            }
+            match draft {
+                Ok(Draft { customer, rounded, mut entry, .. }) => {
+                    let id = place.map(|place| match counts[place] {
+                        1 => std::mem::take(&mut ids[place]),
+                        count => format!("{}{mark}{count}", ids[place]),
+                    });
+                    entry.set_id(id.unwrap_or_default());
+                    self.outcome.rounded += u64::from(rounded);
+                    self.ready.push(Row { line: record.line, fields: record.fields, customer, entry });
+                }
+                Err(Why::Skip(what)) => self.outcome.skipped.count(what),
+                Err(Why::Reject(reason)) => self.reject(record.line, &reason, &record.fields)?,
+            }
         }
         Ok(())
     }
 
-    /// Finds or creates the customers that were not seen before.
-    async fn resolve(&mut self, rows: &[Row]) -> Result<()> {
-        let mut new: Vec<&str> = rows.iter().map(|row| row.customer.as_str()).collect();
-        new.sort_unstable();
-        new.dedup();
-        new.retain(|customer| !self.customers.contains_key(*customer));
-        for chunk in new.chunks(IDENTITIES) {
-            let items = chunk
-                .iter()
-                .map(|id| profiles::EnsureCustomer {
-                    identity: Some(profiles::ExternalIdentity {
-                        system: self.plan.system.clone(),
-                        id: (*id).to_owned(),
-                    }),
-                    customer: None,
-                })
-                .collect();
-            let message = profiles::EnsureCustomersRequest { items };
-            let profiles = self.client.profiles();
-            let reply = patiently(&self.reached, || {
-                let (mut profiles, message) = (profiles.clone(), message.clone());
-                async move { profiles.ensure_customers(request(message)).await }
-            })
-            .await?;
-            if reply.customers.len() != chunk.len() {
-                return Err(Error::new("profiles answered for another number of customers than it was asked for"));
-            }
-            for (id, ensured) in chunk.iter().zip(reply.customers) {
-                self.outcome.created += u64::from(ensured.created);
-                self.customers.insert((*id).to_owned(), ensured.customer_id);
-            }
+    /// Makes the next batch ready to be sent, if there is one.
+    async fn take(&mut self) -> Result<Option<(Vec<Row>, Batch)>> {
+        let rows: Vec<Row> = self.ready.drain(..self.ready.len().min(BATCH)).collect();
+        if rows.is_empty() {
+            return Ok(None);
         }
+        let mut external: Vec<&str> = rows.iter().map(|row| row.customer.as_str()).collect();
+        external.sort_unstable();
+        external.dedup();
+        let mut customers = self.scratch.customers(&external).await?;
+        external.retain(|id| !customers.contains_key(*id));
+        for chunk in external.chunks(IDENTITIES) {
+            let found = self.ensure(chunk).await?;
+            let pairs: Vec<(&str, &str)> = chunk.iter().copied().zip(found.iter().map(String::as_str)).collect();
+            self.scratch.remember(&pairs).await?;
+            customers.extend(chunk.iter().map(|id| (*id).to_owned()).zip(found));
+        }
+        let mut batch = Batch::default();
+        for row in &rows {
+            batch.push(row.entry.clone(), customers.get(&row.customer).cloned().unwrap_or_default());
+        }
+        Ok(Some((rows, batch)))
+    }
+
+    fn launch(&self, rows: Vec<Row>, batch: Batch) -> Flight {
+        let (client, reached) = (self.client.clone(), self.reached.clone());
+        let answer = tokio::spawn(async move { patiently(&reached, || batch.clone().record(&client)).await });
+        Flight { rows, answer }
+    }
+
+    /// Finds or creates customers, in order.
+    async fn ensure(&mut self, external: &[&str]) -> Result<Vec<String>> {
+        let item = |id: &&str| {
+            let identity = profiles::ExternalIdentity { system: self.plan.system.clone(), id: (*id).to_owned() };
+            profiles::EnsureCustomer { identity: Some(identity), customer: None }
+        };
+        let message = profiles::EnsureCustomersRequest { items: external.iter().map(item).collect() };
+        let profiles = self.client.profiles();
+        let reply = patiently(&self.reached, || {
+            let (mut profiles, message) = (profiles.clone(), message.clone());
+            async move { profiles.ensure_customers(request(message)).await.map(tonic::Response::into_inner) }
+        })
+        .await?;
+        if reply.customers.len() != external.len() {
+            return Err(Error::new("profiles answered for another number of customers than it was asked for"));
+        }
+        self.outcome.created += reply.customers.iter().map(|ensured| u64::from(ensured.created)).sum::<u64>();
+        Ok(reply.customers.into_iter().map(|ensured| ensured.customer_id).collect())
+    }
+
+    /// Waits for the answer to a batch.
+    async fn land(&mut self, flight: Flight) -> Result<()> {
+        let recorded = flight.answer.await.map_err(|error| Error::new(error.to_string()))??;
+        let total = &mut self.outcome.counts;
+        total.recorded += recorded.counts.recorded;
+        total.replaced += recorded.counts.replaced;
+        total.unchanged += recorded.counts.unchanged;
+        total.rejected += recorded.counts.rejected;
+        for (index, reason) in recorded.rejections {
+            let Some(row) = flight.rows.get(index) else { continue };
+            self.reject(row.line, &reason, &row.fields)?;
+        }
+        self.sent += flight.rows.len() as u64;
+        self.acknowledged = flight.rows.last().map_or(self.acknowledged, |row| row.line);
+        self.pace.mark(self.sent);
         Ok(())
     }
 
@@ -374,7 +344,7 @@ impl Import<'_> {
 /// A server that was never reached is not away: it is somewhere else, and that is said at once.
 async fn patiently<T, F>(reached: &AtomicBool, call: impl Fn() -> F) -> Result<T>
 where
-    F: Future<Output = std::result::Result<tonic::Response<T>, Status>>,
+    F: Future<Output = std::result::Result<T, Status>>,
 {
     let mut waited = Duration::ZERO;
     loop {
@@ -384,31 +354,13 @@ where
             reached.store(true, Ordering::Relaxed);
         }
         match answer {
-            Ok(reply) => return Ok(reply.into_inner()),
-            Err(status) if !reached.load(Ordering::Relaxed) => return Err(status.into()),
-            Err(status) if is_passing(&status) && waited < PATIENCE => {
+            Ok(reply) => return Ok(reply),
+            Err(status) if reached.load(Ordering::Relaxed) && is_passing(&status) && waited < PATIENCE => {
                 tokio::time::sleep(PAUSE).await;
                 waited += PAUSE;
             }
-            Err(status) => {
-                let error = Error::from(status);
-                return Err(Error::new(format!(
-                    "{error}\n  What was acknowledged stays. Run the same command again to go on: nothing is recorded twice."
-                )));
-            }
+            Err(status) => return Err(status.into()),
         }
-    }
-}
-
-/// What the services take as an id of another system, checked here so that one row's fault is that row's alone.
-fn check_id(id: &str) -> std::result::Result<(), String> {
-    match id.chars().count() {
-        0 => Err("is empty".to_owned()),
-        // The number that tells lines of one id apart must fit, too.
-        _ if id.contains(char::REPLACEMENT_CHARACTER) => Err("is not UTF-8; convert the file first".to_owned()),
-        1..=MAX_ID_CHARS if !id.chars().any(char::is_control) => Ok(()),
-        1..=MAX_ID_CHARS => Err("has line breaks or control characters".to_owned()),
-        count => Err(format!("has {count} characters; at most {MAX_ID_CHARS} are allowed")),
     }
 }
 

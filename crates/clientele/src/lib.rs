@@ -9,6 +9,7 @@
 //! | what the demo shows | [`demo`] |
 //! | how files are imported, written, made up | [`import`], [`export`], [`generate`] |
 //! | how a file is written whole or not at all | [`output`] |
+//! | how a long command says how far it is | [`progress`] |
 //! | what the page of charts shows | [`report`] |
 //! | how answers look | [`view`] |
 //! | how the public API is called | [`client`] |
@@ -22,6 +23,7 @@ pub mod export;
 pub mod generate;
 pub mod import;
 pub mod output;
+pub mod progress;
 pub mod report;
 pub mod serve;
 pub mod view;

@@ -1,14 +1,18 @@
 //! The lines of a delimited file, packed or not, whatever parts its columns.
 use std::{
+    cell::Cell,
     collections::BTreeMap,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
+    rc::Rc,
 };
 
-use super::Plan;
+use super::plan::{Column, Columns, Plan};
 use crate::client::{Error, Result};
 
 /// Longest line: beyond it the file is not what it was said to be.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
+/// What is said of a longer one.
+const TOO_LONG: &str = "a line has more than 1 MiB; is a quotation mark left open, or is this no delimited file?";
 
 /// What parts the columns of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,80 +44,60 @@ pub(super) fn inflated<'a>(mut input: impl Read + 'a) -> Result<Box<dyn Read + '
     let mut first = Vec::with_capacity(MAGIC.len());
     (&mut input).take(MAGIC.len() as u64).read_to_end(&mut first)?;
     let packed = first == MAGIC;
-    let whole = std::io::Cursor::new(first).chain(input);
+    let whole = io::Cursor::new(first).chain(input);
     Ok(if packed { Box::new(flate2::read::MultiGzDecoder::new(whole)) } else { Box::new(whole) })
 }
 
-/// Indices of the columns.
-pub(super) struct Columns {
-    pub(super) customer: usize,
-    pub(super) time: usize,
-    pub(super) amount: usize,
-    pub(super) quantity: Option<usize>,
-    pub(super) id: Option<usize>,
+/// One line of the file.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) line: u64,
+    pub(super) fields: Vec<String>,
     /// Columns of the header, where there is one.
     pub(super) width: Option<usize>,
 }
 
-impl Columns {
-    fn find(plan: &Plan, header: Option<&[String]>) -> Result<Self> {
-        let find = |flag: &str, column: &str| -> Result<usize> {
-            if let Some(header) = header {
-                if let Some(index) = header.iter().position(|name| name == column) {
-                    return Ok(index);
-                }
-                let folded = |name: &str| name.to_lowercase();
-                if let Some(index) = header.iter().position(|name| folded(name) == folded(column)) {
-                    return Ok(index);
-                }
-            }
-            if let Some(index) = column.parse::<usize>().ok().and_then(|number| number.checked_sub(1)) {
-                return Ok(index);
-            }
-            Err(Error::new(match header {
-                Some(header) => format!("{flag} {column}: no such column; the file has: {}", header.join(", ")),
-                None => format!("{flag} {column}: without a header, give the column's number, from 1"),
-            }))
-        };
-        Ok(Self {
-            customer: find("--customer", &plan.customer)?,
-            time: find("--time", &plan.time)?,
-            amount: find("--amount", &plan.amount)?,
-            quantity: plan.quantity.as_deref().map(|column| find("--quantity", column)).transpose()?,
-            id: plan.id.as_deref().map(|id| find("--id", id)).transpose()?,
-            width: header.map(<[String]>::len),
-        })
+impl Record {
+    pub(super) fn get(&self, column: &Column) -> std::result::Result<&str, String> {
+        self.fields
+            .get(column.index)
+            .map(|field| field.trim())
+            .ok_or_else(|| format!("column {}: the row has only {}", column.name, self.fields.len()))
     }
 }
 
-/// One line of the file.
-pub(super) struct Record {
-    pub(super) line: u64,
-    pub(super) fields: Vec<String>,
+/// Stops a line that never ends, as behind a quotation mark that is left open, before it fills the memory.
+struct Limited<R> {
+    input: R,
+    /// What may still be read for the line that is being read.
+    left: Rc<Cell<usize>>,
 }
 
-impl Record {
-    pub(super) fn get(&self, index: usize, name: &str) -> std::result::Result<&str, String> {
-        self.fields
-            .get(index)
-            .map(|field| field.trim())
-            .ok_or_else(|| format!("column {name}: the row has only {}", self.fields.len()))
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            return Err(io::Error::other(TOO_LONG));
+        }
+        let count = self.input.read(buffer)?;
+        self.left.set(left.saturating_sub(count));
+        Ok(count)
     }
 }
 
 /// The lines of a file, whatever parts its columns.
 pub(super) struct Records<R> {
     source: Source<R>,
-    pub(super) columns: Columns,
-    pub(super) line: u64,
-    pub(super) done: bool,
+    pub(super) columns: Columns<Column>,
+    width: Option<usize>,
+    line: u64,
 }
 
 /// The first line, put back in front of the rest.
-type Whole<R> = std::io::Chain<std::io::Cursor<Vec<u8>>, BufReader<R>>;
+type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, BufReader<R>>;
 
 enum Source<R> {
-    Csv(Box<csv::Reader<Whole<R>>>),
+    Csv { reader: Box<csv::Reader<Limited<Whole<R>>>>, left: Rc<Cell<usize>> },
     Blanks(BufReader<Whole<R>>),
 }
 
@@ -124,20 +108,21 @@ impl<R: Read> Records<R> {
         let mut first = Vec::new();
         (&mut input).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut first)?;
         let delimiter = plan.delimiter.unwrap_or_else(|| guess(&first));
-        let whole = std::io::Cursor::new(first).chain(input);
-        let source = match delimiter {
+        let whole = io::Cursor::new(first).chain(input);
+        let mut source = match delimiter {
             Delimiter::Byte(byte) => {
+                let left = Rc::new(Cell::new(MAX_LINE_BYTES));
+                let limited = Limited { input: whole, left: left.clone() };
                 let reader =
-                    csv::ReaderBuilder::new().delimiter(byte).has_headers(false).flexible(true).from_reader(whole);
-                Source::Csv(Box::new(reader))
+                    csv::ReaderBuilder::new().delimiter(byte).has_headers(false).flexible(true).from_reader(limited);
+                Source::Csv { reader: Box::new(reader), left }
             }
             Delimiter::Blanks => Source::Blanks(BufReader::new(whole)),
         };
-        let columns = Columns { customer: 0, time: 0, amount: 0, quantity: None, id: None, width: None };
-        let mut records = Self { source, columns, line: 0, done: false };
+        let mut line = 0;
         let header = if plan.header {
-            let Some(record) = records.next()? else { return Err(Error::new("the file is empty")) };
-            let mut names: Vec<String> = record.fields.iter().map(|name| name.trim().to_owned()).collect();
+            let Some(fields) = source.next(&mut line)? else { return Err(Error::new("the file is empty")) };
+            let mut names: Vec<String> = fields.iter().map(|name| name.trim().to_owned()).collect();
             // Spreadsheets put a byte order mark in front.
             if let Some(name) = names.first_mut() {
                 *name = name.trim_start_matches('\u{feff}').to_owned();
@@ -146,38 +131,50 @@ impl<R: Read> Records<R> {
         } else {
             None
         };
-        records.columns = Columns::find(plan, header.as_deref())?;
-        Ok(records)
+        let columns = plan.columns.find(header.as_deref())?;
+        Ok(Self { source, columns, width: header.map(|header| header.len()), line })
     }
 
+    /// The next line that is not empty; nothing at the end.
     pub(super) fn next(&mut self) -> Result<Option<Record>> {
+        let fields = self.source.next(&mut self.line)?;
+        Ok(fields.map(|fields| Record { line: self.line, fields, width: self.width }))
+    }
+}
+
+impl<R: Read> Source<R> {
+    fn next(&mut self, number: &mut u64) -> Result<Option<Vec<String>>> {
+        let failed =
+            |error: &dyn std::fmt::Display, line: u64| Error::new(format!("the file, behind line {line}: {error}"));
         loop {
-            let fields: Vec<String> = match &mut self.source {
-                Source::Csv(reader) => {
+            let fields: Vec<String> = match self {
+                Self::Csv { reader, left } => {
+                    left.set(MAX_LINE_BYTES);
                     let mut record = csv::ByteRecord::new();
-                    let more = reader
-                        .read_byte_record(&mut record)
-                        .map_err(|error| Error::new(format!("the file: {error}")))?;
+                    let more = reader.read_byte_record(&mut record).map_err(|error| failed(&error, *number))?;
                     if !more {
-                        self.done = true;
                         return Ok(None);
                     }
-                    self.line = record.position().map_or(self.line + 1, csv::Position::line);
+                    *number = record.position().map_or(*number + 1, csv::Position::line);
                     // Latin-1 and other encodings: what is not UTF-8 is marked, and rarely stands in the columns that count.
                     record.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect()
                 }
-                Source::Blanks(reader) => {
+                Self::Blanks(reader) => {
                     let mut line = Vec::new();
-                    if reader.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut line)? == 0 {
-                        self.done = true;
+                    let count = reader.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut line);
+                    let count = count.map_err(|error| failed(&error, *number))?;
+                    if count == 0 {
                         return Ok(None);
                     }
-                    self.line += 1;
+                    if count == MAX_LINE_BYTES {
+                        return Err(failed(&TOO_LONG, *number));
+                    }
+                    *number += 1;
                     String::from_utf8_lossy(&line).split_whitespace().map(str::to_owned).collect()
                 }
             };
             if fields.iter().any(|field| !field.trim().is_empty()) {
-                return Ok(Some(Record { line: self.line, fields }));
+                return Ok(Some(fields));
             }
         }
     }

@@ -1,36 +1,64 @@
 //! The file of refused rows.
-use std::path::{Path, PathBuf};
+use std::{
+    fmt::Display,
+    fs::File,
+    path::{Path, PathBuf},
+};
 
-use crate::client::{Error, Result};
+use crate::{
+    client::{Error, Result},
+    output::Output,
+};
+
+/// Its first line.
+const HEADER: [&str; 3] = ["line", "reason", "the row's columns"];
 
 /// The file of refused rows; made when the first row is refused.
 pub(super) struct Rejects {
     path: PathBuf,
-    file: Option<csv::Writer<std::fs::File>>,
+    file: Option<csv::Writer<File>>,
 }
 
 impl Rejects {
-    /// Takes away what an earlier run left: a clean run leaves no such file.
-    pub(super) fn new(path: &Path) -> Result<Self> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::new(format!("cannot replace {}: {error}", path.display())))
-            }
-            _ => Ok(Self { path: path.to_owned(), file: None }),
+    /// Takes away what an earlier run left of lines behind `after_line`, or all of it: a clean run leaves no such file.
+    pub(super) fn new(path: &Path, after_line: u64) -> Result<Self> {
+        let mut rejects = Self { path: path.to_owned(), file: None };
+        if after_line == 0 {
+            return match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Error::new(format!("cannot replace {}: {error}", path.display())))
+                }
+                _ => Ok(rejects),
+            };
         }
+        if path.exists() {
+            rejects.keep(after_line)?;
+            let file = File::options().append(true).open(path).map_err(|error| failed(path, &error))?;
+            rejects.file = Some(writer().from_writer(file));
+        }
+        Ok(rejects)
+    }
+
+    /// Keeps the refused rows up to a line.
+    fn keep(&self, after_line: u64) -> Result<()> {
+        let wrong = |error: csv::Error| failed(&self.path, &error);
+        let mut old = csv::ReaderBuilder::new().flexible(true).from_path(&self.path).map_err(wrong)?;
+        let mut new = writer().from_writer(Output::create(&self.path)?);
+        new.write_record(HEADER).map_err(wrong)?;
+        for row in old.byte_records() {
+            let row = row.map_err(wrong)?;
+            let line = row.get(0).and_then(|line| str::from_utf8(line).ok()).and_then(|line| line.parse::<u64>().ok());
+            if line.is_some_and(|line| line <= after_line) {
+                new.write_byte_record(&row).map_err(wrong)?;
+            }
+        }
+        new.into_inner().map_err(|error| failed(&self.path, &error.error()))?.finish()
     }
 
     pub(super) fn write(&mut self, line: u64, reason: &str, fields: &[String]) -> Result<()> {
-        let failed = |path: &Path, error: &dyn std::fmt::Display| {
-            Error::new(format!("cannot write {}: {error}", path.display()))
-        };
         if self.file.is_none() {
-            // As many columns behind the first two as the row has.
-            let mut file = csv::WriterBuilder::new()
-                .flexible(true)
-                .from_path(&self.path)
-                .map_err(|error| failed(&self.path, &error))?;
-            file.write_record(["line", "reason", "the row's columns"]).map_err(|error| failed(&self.path, &error))?;
+            let mut file = writer().from_path(&self.path).map_err(|error| failed(&self.path, &error))?;
+            file.write_record(HEADER).map_err(|error| failed(&self.path, &error))?;
             self.file = Some(file);
         }
         if let Some(file) = &mut self.file {
@@ -46,5 +74,47 @@ impl Rejects {
             file.flush()?;
         }
         Ok(())
+    }
+}
+
+/// As many columns behind the first two as the row has.
+fn writer() -> csv::WriterBuilder {
+    let mut builder = csv::WriterBuilder::new();
+    builder.flexible(true);
+    builder
+}
+
+fn failed(path: &Path, error: &dyn Display) -> Error {
+    Error::new(format!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_on_keeps_what_was_refused_before_and_nothing_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rejected.csv");
+        let write = |after_line, lines: &[u64]| {
+            let mut rejects = Rejects::new(&path, after_line).unwrap();
+            for line in lines {
+                rejects.write(*line, "wrong, \"so\" to speak", &["a".to_owned(), "b\nc".to_owned()]).unwrap();
+            }
+            rejects.finish().unwrap();
+        };
+        let lines = || -> Vec<String> {
+            let mut reader = csv::ReaderBuilder::new().flexible(true).from_path(&path).unwrap();
+            reader.records().map(|row| row.unwrap()[0].to_owned()).collect()
+        };
+        write(0, &[2, 5, 9]);
+        write(5, &[8, 9]);
+        assert_eq!(lines(), ["2", "5", "8", "9"]);
+        write(20, &[]);
+        assert_eq!(lines(), ["2", "5", "8", "9"]);
+        write(0, &[]);
+        assert!(!path.exists());
+        write(7, &[]);
+        assert!(!path.exists());
     }
 }

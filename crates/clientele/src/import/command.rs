@@ -1,0 +1,280 @@
+//! `import …`: flags, and what is said at the end.
+use std::{fs::File, path::PathBuf};
+
+use clap::Args;
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use super::{Columns, Delimiter, Outcome, Plan, Rows, Skip, Tenth, run};
+use crate::{
+    cli::Target,
+    client::{Error, Result},
+    view,
+};
+
+/// Flags that every import has.
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// The file, packed by gzip or not; - reads standard input
+    file: PathBuf,
+    /// Column of the customer's id (name, or number from 1)
+    #[arg(long, value_name = "COL")]
+    customer: String,
+    /// How times are written (strftime); left out, ISO 8601 and YYYYMMDD
+    #[arg(long, value_name = "F")]
+    time_format: Option<String>,
+    /// Time zone of times that do not name theirs
+    #[arg(long, default_value = "UTC", value_name = "ZONE")]
+    time_zone: String,
+    /// ISO 4217 code of the amounts
+    #[arg(long, default_value = "USD", value_name = "C")]
+    currency: String,
+    /// What parts the columns: a character, 'tab' or 'blanks'; left out, found out
+    #[arg(long, value_name = "D")]
+    delimiter: Option<Delimiter>,
+    /// What stands before the cents: '.' or ','
+    #[arg(long, default_value_t = '.', value_name = "MARK", value_parser = decimal)]
+    decimal: char,
+    /// The first line is data; columns are numbers
+    #[arg(long)]
+    no_header: bool,
+    /// Name of the system that the customers' ids come from
+    #[arg(long, default_value = "import", value_name = "NAME")]
+    system: String,
+    /// Name of the source that the rows' ids come from: the same id from the same source is the same row, whatever the file is called
+    #[arg(long, default_value = "import", value_name = "NAME")]
+    source: String,
+    /// Rows to leave out and count; left in, negative amounts are returns where there can be any, amounts of nothing recorded, and rows without a customer rejected
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    skip: Vec<Skip>,
+    /// Pass the lines up to this one without sending them; an import that breaks off names the line
+    #[arg(long, value_name = "LINE", default_value_t = 0, hide_default_value = true)]
+    after_line: u64,
+    /// File for refused rows; left out, the file's name with .rejected.csv
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Flags of `import purchases`.
+#[derive(Debug, Args)]
+pub struct PurchasesArgs {
+    /// Column of the time
+    #[arg(long, value_name = "COL")]
+    time: String,
+    /// Column of the amount in major units; negative amounts are returns
+    #[arg(long, value_name = "COL")]
+    amount: String,
+    /// Column of the number of pieces: the amount is then the price of one, and the product is rounded to the currency's digits, half away from zero
+    #[arg(long, value_name = "COL")]
+    quantity: Option<String>,
+    /// Column of what was taken off the list price of the row; the amount is what is left
+    #[arg(long, value_name = "COL")]
+    discount: Option<String>,
+    /// Column of the purchase's id; the lines of one invoice may share it, and are told apart by their order; left out, ids are made from the rows' content
+    #[arg(long, value_name = "COL")]
+    id: Option<String>,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+/// Flags of `import costs`.
+#[derive(Debug, Args)]
+pub struct CostsArgs {
+    /// Column of the time when the cost arose
+    #[arg(long, value_name = "COL")]
+    time: String,
+    /// Column of the cost in major units
+    #[arg(long, value_name = "COL")]
+    amount: String,
+    /// Column of the cost's id; rows may share it, and are told apart by their order; left out, ids are made from the rows' content
+    #[arg(long, value_name = "COL")]
+    id: Option<String>,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+/// Flags of `import payments`.
+#[derive(Debug, Args)]
+pub struct PaymentsArgs {
+    /// Column of the invoice's id; the same id again is the same invoice, and its last row counts
+    #[arg(long, value_name = "COL")]
+    id: String,
+    /// Column of when it was issued
+    #[arg(long, value_name = "COL")]
+    issued: String,
+    /// Column of by when it is to be paid
+    #[arg(long, value_name = "COL")]
+    due: String,
+    /// Column of what is owed, in major units
+    #[arg(long, value_name = "COL")]
+    amount: String,
+    /// Column of when the last of what was paid came in; empty in rows of what was not paid
+    #[arg(long, value_name = "COL")]
+    paid: Option<String>,
+    /// Column of what was paid in all; left out, what has a day of payment was paid in full
+    #[arg(long, value_name = "COL", requires = "paid")]
+    paid_amount: Option<String>,
+    /// Column of what went wrong: written-off, in-court, or empty
+    #[arg(long, value_name = "COL")]
+    trouble: Option<String>,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+/// `import purchases`.
+///
+/// # Errors
+/// A file that cannot be read, or a server that stays away.
+pub async fn purchases(args: PurchasesArgs) -> Result<()> {
+    let PurchasesArgs { file, time, amount, quantity, discount, id } = args;
+    file.import(id, amount, Rows::Purchases { time, quantity, discount }).await
+}
+
+/// `import costs`.
+///
+/// # Errors
+/// A file that cannot be read, or a server that stays away.
+pub async fn costs(args: CostsArgs) -> Result<()> {
+    let CostsArgs { file, time, amount, id } = args;
+    file.import(id, amount, Rows::Costs { time }).await
+}
+
+/// `import payments`.
+///
+/// # Errors
+/// A file that cannot be read, or a server that stays away.
+pub async fn payments(args: PaymentsArgs) -> Result<()> {
+    let PaymentsArgs { file, id, issued, due, amount, paid, paid_amount, trouble } = args;
+    file.import(Some(id), amount, Rows::Payments { issued, due, paid, paid_amount, trouble }).await
+}
+
+impl FileArgs {
+    async fn import(self, id: Option<String>, amount: String, rows: Rows) -> Result<()> {
+        let client = self.target.client()?;
+        let stdin = self.file.as_os_str() == "-";
+        let time_zone = TimeZone::get(&self.time_zone)
+            .map_err(|_| Error::new(format!("--time-zone {}: is no zone such as Europe/Berlin", self.time_zone)))?;
+        let plan = Plan {
+            columns: Columns { customer: self.customer, id, amount, rows },
+            time_format: self.time_format,
+            time_zone,
+            currency: self.currency,
+            delimiter: self.delimiter,
+            decimal: self.decimal,
+            header: !self.no_header,
+            system: self.system,
+            source: self.source,
+            skip: self.skip,
+            after_line: self.after_line,
+            rejects: self.rejects.unwrap_or_else(|| {
+                if stdin { "stdin.rejected.csv".into() } else { self.file.with_extension("rejected.csv") }
+            }),
+        };
+        let progress = !self.target.json;
+        let outcome = if stdin {
+            run(&client, &plan, std::io::stdin(), None, progress).await?
+        } else {
+            let file = File::open(&self.file)
+                .map_err(|error| Error::new(format!("cannot open {}: {error}", self.file.display())))?;
+            let size = file.metadata().ok().map(|metadata| metadata.len());
+            run(&client, &plan, file, size, progress).await?
+        };
+        if self.target.json {
+            view::line(as_json(&outcome).to_string());
+        } else {
+            view::line(describe(&outcome));
+            if let Some(pace) = pace(&outcome.tenths) {
+                view::line(pace);
+            }
+            if let Some(first) = &outcome.first_rejection {
+                view::line(format!(
+                    "The first rejected: {first}\nAll stand, with line and reason, in {}",
+                    plan.rejects.display()
+                ));
+            }
+        }
+        if outcome.rows > 0 && outcome.rejected + outcome.skipped.total() == outcome.rows {
+            return Err(Error::new("no row could be imported"));
+        }
+        Ok(())
+    }
+}
+
+fn as_json(outcome: &Outcome) -> serde_json::Value {
+    let tenth =
+        |tenth: &Tenth| json!({ "rows": tenth.rows, "seconds": tenth.seconds, "rows_per_s": tenth.rows_per_s() });
+    json!({
+        "rows": outcome.rows,
+        "recorded": outcome.counts.recorded,
+        "replaced": outcome.counts.replaced,
+        "unchanged": outcome.counts.unchanged,
+        "rejected": outcome.rejected,
+        "first_rejection": outcome.first_rejection,
+        "rounded": outcome.rounded,
+        "skipped": {
+            "returns": outcome.skipped.returns,
+            "zero": outcome.skipped.zero,
+            "no_customer": outcome.skipped.no_customer,
+        },
+        "passed": outcome.passed,
+        "customers": outcome.customers,
+        "created": outcome.created,
+        "tenths": outcome.tenths.iter().map(tenth).collect::<Vec<_>>(),
+        "last_to_first": last_to_first(&outcome.tenths),
+    })
+}
+
+/// How fast the last tenth went in to how fast the first one did.
+fn last_to_first(tenths: &[Tenth]) -> Option<f64> {
+    Some(tenths.last()?.rows_per_s() / tenths.first()?.rows_per_s())
+}
+
+/// How steadily rows went in.
+fn pace(tenths: &[Tenth]) -> Option<String> {
+    #[allow(clippy::cast_possible_truncation, reason = "rows in a second")]
+    let rates: Vec<String> = tenths.iter().map(|tenth| view::count(tenth.rows_per_s().round() as i64)).collect();
+    let ratio = last_to_first(tenths)?;
+    Some(format!("Rows a second, by tenths: {}. The last to the first: {ratio:.2}.", rates.join("  ")))
+}
+
+/// What an import did, in one or two sentences.
+pub fn describe(outcome: &Outcome) -> String {
+    let n = |count: u64| view::count(i64::try_from(count).unwrap_or(i64::MAX));
+    let c = &outcome.counts;
+    let mut text = format!(
+        "{} rows of {} customers ({} new): {} recorded, {} replaced, {} there already, {} rejected.",
+        n(outcome.rows),
+        n(outcome.customers),
+        n(outcome.created),
+        view::count(c.recorded),
+        view::count(c.replaced),
+        view::count(c.unchanged),
+        n(outcome.rejected),
+    );
+    if outcome.passed > 0 {
+        text.push_str(&format!(" {} passed without being sent.", n(outcome.passed)));
+    }
+    if outcome.skipped.total() > 0 {
+        let left_out = outcome.skipped;
+        text.push_str(&format!(
+            " Left out as asked: {} returns, {} amounts of nothing, {} without a customer.",
+            n(left_out.returns),
+            n(left_out.zero),
+            n(left_out.no_customer)
+        ));
+    }
+    if outcome.rounded > 0 {
+        text.push_str(&format!(" {} amounts had more digits than the currency and were rounded.", n(outcome.rounded)));
+    }
+    text
+}
+
+fn decimal(text: &str) -> std::result::Result<char, String> {
+    match text {
+        "." => Ok('.'),
+        "," => Ok(','),
+        _ => Err("must be '.' or ','".to_owned()),
+    }
+}
