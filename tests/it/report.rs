@@ -5,7 +5,12 @@ use std::{
 };
 
 use chassis::testing::Backend;
-use e2e::{cdnow, program, world::World};
+use e2e::{
+    calls::{buy_on, customers, ensure},
+    cdnow, program,
+    world::World,
+};
+use jiff::SignedDuration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::PROGRAM;
@@ -15,14 +20,22 @@ const PHONE: u32 = 360;
 /// What the page has, whatever the data.
 const SECTIONS: [&str; 8] =
     ["pyramid", "concentration", "stages", "transitions", "tracking", "alive", "models", "segments"];
-/// Charts of the sample: two pyramids, concentration, three of standings, two of tracking, P(alive).
-const CHARTS: usize = 9;
+/// Charts of the sample: two pyramids, concentration, three of standings, three of moves, two of tracking, P(alive).
+const CHARTS: usize = 12;
+/// How long the customers have had to move.
+const DAYS: i64 = 40;
 
-/// Writes the page of the CDNOW sample.
+/// Writes the page of the CDNOW sample and of the weeks after it, in which somebody new came and somebody bought again.
 async fn page(folder: &Path) -> String {
     let world = World::start(Backend::Sqlite, cdnow::clock()).await;
     cdnow::load(&world.client).await;
     cdnow::fit_and_rank(&world.client).await;
+    world.clock.advance(SignedDuration::from_hours(24 * DAYS));
+    let known = customers(&world.client).await.swap_remove(0).customer_id;
+    let new = ensure(&world.client, &["new"]).await.swap_remove(0);
+    for id in [known, new] {
+        buy_on(&world.client, "1998-08-01", &id, &id, 5_000).await;
+    }
     let file = folder.join("report.html");
     let mut command = program::command(PROGRAM);
     command.args(["report", file.to_str().unwrap(), "--title", "CDNOW & <b>friends</b>", "--until", "1997-09-30"]);
@@ -55,7 +68,14 @@ document.getElementById("f").addEventListener("load", () => {
     unnamed: charts.filter(chart => !chart.getAttribute("aria-label")).length,
     wide: page.documentElement.scrollWidth,
     bold: page.querySelectorAll("b").length,
-    text: Math.min(...charts.map(c => [...c.querySelectorAll("text")][0].getBoundingClientRect().height)),
+    text: Math.min(...charts.flatMap(c => [...c.querySelectorAll("text")].map(text => {
+      const box = text.getBoundingClientRect();
+      return text.hasAttribute("transform") ? box.width : box.height;
+    }))),
+    outside: charts.filter(c => [...c.querySelectorAll("text")].some(text => {
+      const [box, of] = [text.getBoundingClientRect(), c.getBoundingClientRect()];
+      return box.left < of.left - 1 || box.right > of.right + 1 || box.top < of.top - 1 || box.bottom > of.bottom + 1;
+    })).map(c => c.getAttribute("aria-label")),
   }) + "END";
 });
 </script></body></html>"#;
@@ -100,6 +120,16 @@ async fn the_report_is_one_page_that_a_phone_shows_without_scrolling_sideways() 
     assert!(html.contains("-9595.0") || html.contains("Pareto/NBD"), "the models stand in the table");
     assert_eq!(html.matches("role=\"img\"").count(), CHARTS);
     assert!(!html.contains("NaN") && !html.contains(">inf"));
+    // Every stage is in the funnel, also where nobody is in it, and the moves are those since the day after the first record.
+    let section =
+        |id: &str| html.split_once(&format!("<section id=\"{id}\">")).unwrap().1.split("</section>").next().unwrap();
+    let funnel = section("stages").split("</svg>").next().unwrap();
+    for stage in ["acquisition", "growth", "maturity", "decline", "departure"] {
+        assert!(funnel.contains(stage), "{stage}: {funnel}");
+    }
+    let moves = section("transitions");
+    assert!(moves.contains("From Wed 1998-07-01 00:00 UTC") && moves.contains("none yet"), "{moves}");
+    assert!(moves.contains("<td>repeat</td>") && moves.contains("<td>important</td>"), "{moves}");
 
     let Some(browser) = browser() else {
         println!("not run: the report in a browser; there is no chromium on the PATH");
@@ -121,5 +151,6 @@ async fn the_report_is_one_page_that_a_phone_shows_without_scrolling_sideways() 
     assert_eq!((seen["unnamed"].as_u64(), seen["bold"].as_u64()), (Some(0), Some(0)), "{seen}");
     assert!(seen["wide"].as_u64().unwrap() <= u64::from(PHONE), "it scrolls sideways: {seen}");
     assert!(seen["text"].as_f64().unwrap() >= 9.0, "text too small to read: {seen}");
+    assert_eq!(seen["outside"], serde_json::json!([]), "text that is cut off: {seen}");
     assert!(!log.contains("CONSOLE"), "the browser complains: {log}");
 }

@@ -15,9 +15,11 @@ use crate::{
 
 mod chart;
 mod page;
+mod standing;
 
 use chart::{Axes, Series};
 use page::{Page, figures, paragraph, table};
+use standing::{stages, transitions};
 
 /// Customers of one page of scores: the most that one call answers.
 const PAGE: i32 = 1_000;
@@ -37,6 +39,9 @@ pub struct Args {
     /// What stands on top
     #[arg(long, default_value = "Customer value", value_name = "TEXT")]
     title: String,
+    /// The first day of the moves shown; left out, the last 13 weeks, or all since the day after the first record
+    #[arg(long, value_name = "DATE")]
+    since: Option<String>,
     /// For the tracking plots: fit up to this day and compare with what came after it; left out, two thirds of the time
     #[arg(long, value_name = "DATE")]
     until: Option<String>,
@@ -50,22 +55,39 @@ pub struct Args {
 /// A server that does not answer; a file that cannot be written.
 pub async fn run(args: Args) -> Result<()> {
     let client = args.target.client()?;
-    let until = args.until.as_deref().map(commands::date).transpose()?;
-    let html = write(&client, &args.title, until, !args.target.json).await?;
+    let content = Content {
+        title: args.title,
+        since: args.since.as_deref().map(commands::date).transpose()?,
+        until: args.until.as_deref().map(commands::date).transpose()?,
+    };
+    let html = write(&client, &content, !args.target.json).await?;
     let mut output = Output::create(&args.file)?;
     output.write_all(html.as_bytes())?;
     let to_stdout = output.is_stdout();
     output.finish()?;
-    if !to_stdout {
+    if args.target.json && !to_stdout {
+        view::line(serde_json::json!({ "file": args.file.display().to_string(), "bytes": html.len() }).to_string());
+    } else if !to_stdout {
         view::line(format!("Open {} in a browser.", args.file.display()));
     }
     Ok(())
 }
 
+/// What the page is to show.
+#[derive(Debug)]
+pub struct Content {
+    /// What stands on top.
+    pub title: String,
+    /// The first day of the moves; absent takes the last 13 weeks of what is recorded.
+    pub since: Option<scoring::Date>,
+    /// The last day to fit on for the tracking plots; absent takes two thirds of the time.
+    pub until: Option<scoring::Date>,
+}
+
 /// What the scores of everybody add up to.
 #[derive(Debug, Default)]
 struct Everybody {
-    as_of: String,
+    as_of: Option<prost_types::Timestamp>,
     customers: i64,
     /// Sales less returns of each who bought, in minor units: eight bytes a customer.
     revenue: Vec<i64>,
@@ -80,25 +102,25 @@ struct Everybody {
 ///
 /// # Errors
 /// A server that does not answer.
-pub async fn write(client: &Client, title: &str, until: Option<scoring::Date>, progress: bool) -> Result<String> {
+pub async fn write(client: &Client, content: &Content, progress: bool) -> Result<String> {
     let everybody = read(client).await?;
     let subtitle = format!(
         "{} customers, {} of whom have bought; as of {}. Written by clientele {}.",
         view::count(everybody.customers),
         view::count(i64::try_from(everybody.revenue.len()).unwrap_or(i64::MAX)),
-        everybody.as_of,
+        view::time(everybody.as_of.as_ref()),
         env!("CARGO_PKG_VERSION")
     );
-    let mut page = Page::new(title, &subtitle);
+    let mut page = Page::new(&content.title, &subtitle);
     let models = commands::all_models(client).await?;
     page.section("pyramid", "The customer pyramid", &pyramids(client).await?);
     page.section("concentration", "Concentration of revenue", &concentration(&everybody)?);
     page.section("stages", "Where the customers stand", &stages(client).await?);
-    page.section("transitions", "How they moved", &transitions(client).await);
+    page.section("transitions", "How they moved", &transitions(client, content.since, everybody.as_of.as_ref()).await?);
     page.section(
         "tracking",
         "What the models foretold and what came",
-        &tracking(client, &everybody, until, progress).await?,
+        &tracking(client, &everybody, content.until, progress).await?,
     );
     page.section("alive", "Who is still a customer", &alive(&models, &everybody)?);
     page.section("models", "The models", &model_table(&models));
@@ -111,7 +133,7 @@ async fn read(client: &Client) -> Result<Everybody> {
     loop {
         let message = scoring::ListScoresRequest { as_of: None, page_size: PAGE, page_token };
         let reply = client.scoring().list_scores(request(message)).await?.into_inner();
-        all.as_of = view::time(reply.as_of.as_ref());
+        all.as_of = reply.as_of;
         for score in &reply.scores {
             all.customers += 1;
             let Some(summary) = &score.summary else { continue };
@@ -240,89 +262,6 @@ fn concentration(everybody: &Everybody) -> Result<String> {
     );
     Ok(figures(&[(chart, "Lorenz curve: the further below the diagonal, the more a few customers carry")])
         + &paragraph(&sentence))
-}
-
-async fn stages(client: &Client) -> Result<String> {
-    let reply = client.scoring().get_standing_counts(request(scoring::GetStandingCountsRequest {})).await?.into_inner();
-    let total = float(reply.counts.iter().map(|count| count.customers).sum()).max(1.0);
-    let chart = |title: &str, of: fn(&scoring::StandingCount) -> (i32, String)| -> Result<String> {
-        let mut groups = BTreeMap::<(i32, String), i64>::new();
-        for count in &reply.counts {
-            *groups.entry(of(count)).or_default() += count.customers;
-        }
-        let labels: Vec<String> = groups.keys().map(|(_, name)| name.clone()).collect();
-        chart::bars(title, &labels, &[("customers", groups.values().map(|count| float(*count) / total).collect())])
-    };
-    if reply.counts.is_empty() {
-        return Ok(paragraph("Nobody is known yet."));
-    }
-    Ok(figures(&[
-        (
-            chart("Share of customers by life-cycle stage", |c| (c.stage, view::stage(c.stage)))?,
-            "Life-cycle stages, from winning to leaving",
-        ),
-        (
-            chart("Share of customers by relationship", |c| (c.relationship, view::relationship(c.relationship)))?,
-            "Relationships",
-        ),
-        (
-            chart("Share of customers by code", |c| (c.code, view::code(c.code)))?,
-            "Customer codes: A best, B great potential, C general",
-        ),
-    ]))
-}
-
-async fn transitions(client: &Client) -> String {
-    let message = scoring::GetTransitionsRequest { from: None, to: None };
-    let reply = match client.scoring().get_transitions(request(message)).await {
-        Ok(reply) => reply.into_inner(),
-        Err(status) => return paragraph(&format!("Not available: {}.", Error::from(status))),
-    };
-    let moves = reply.relationships.iter().map(|of| (of.from, of.to, of.customers));
-    let mut html = paragraph(&format!(
-        "From {} to {}; who stood where at the start (rows) and at the end (columns). {} lost customers were regained.",
-        view::time(reply.start_time.as_ref()),
-        view::time(reply.end_time.as_ref()),
-        view::count(reply.regained)
-    ));
-    html.push_str(&matrix("relationship", moves, view::relationship));
-    html.push_str(&matrix("stage", reply.stages.iter().map(|of| (of.from, of.to, of.customers)), view::stage));
-    html.push_str(&matrix("tier", reply.tiers.iter().map(|of| (of.from, of.to, of.customers)), view::tier));
-    html.push_str(&table(
-        &["tier at the start", "customers", "retained", "lost", "stayed", "rose", "fell"],
-        &[1, 2, 3, 4, 5, 6],
-        reply.retention.iter().map(|tier| {
-            let mut row = vec![view::tier(tier.tier)];
-            let counts = [tier.customers, tier.retained, tier.lost, tier.stayed, tier.rose, tier.fell];
-            row.extend(counts.map(view::count));
-            row
-        }),
-    ));
-    html
-}
-
-/// Who went from where to where, as a table.
-fn matrix(name: &str, moves: impl Iterator<Item = (i32, i32, i64)>, word: fn(i32) -> String) -> String {
-    // Pairs that somebody only passed through have nobody in them.
-    let moves: BTreeMap<(i32, i32), i64> =
-        moves.filter(|(.., customers)| *customers > 0).map(|(from, to, customers)| ((from, to), customers)).collect();
-    let mut to: Vec<i32> = moves.keys().map(|(_, to)| *to).collect();
-    to.sort_unstable();
-    to.dedup();
-    let mut from: Vec<i32> = moves.keys().map(|(from, _)| *from).collect();
-    from.dedup();
-    // Where somebody comes from nowhere, they were not known then.
-    let known = |state: i32| if state == 0 { "not known".to_owned() } else { word(state) };
-    let header: Vec<String> = std::iter::once(name.to_owned()).chain(to.iter().map(|to| known(*to))).collect();
-    let right: Vec<usize> = (1..header.len()).collect();
-    table(
-        &header.iter().map(String::as_str).collect::<Vec<_>>(),
-        &right,
-        from.into_iter().map(|from| {
-            let cells = to.iter().map(|to| moves.get(&(from, *to)).map_or(String::new(), |count| view::count(*count)));
-            std::iter::once(known(from)).chain(cells).collect()
-        }),
-    )
 }
 
 async fn tracking(

@@ -19,6 +19,10 @@ const GRID: RGBColor = RGBColor(0xDD, 0xDD, 0xDD);
 const SERIES: [RGBColor; 4] =
     [RGBColor(0x1B, 0x1B, 0x1C), RGBColor(0x1F, 0x6F, 0xB4), RGBColor(0xC7, 0x5B, 0x12), RGBColor(0x2E, 0x8B, 0x57)];
 
+/// Text on light and on dark shades, which no style sheet recolours.
+const ON_LIGHT: RGBColor = RGBColor(0x10, 0x10, 0x12);
+const ON_DARK: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
+
 type Drawing<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Fault = DrawingAreaErrorKind<std::io::Error>;
 
@@ -195,6 +199,56 @@ pub(super) fn heat(title: &str, axes: (&str, &str), columns: f64, cells: &[Vec<O
         Ok(())
     })?;
     Ok(format!("{svg}<p class=\"keys\">hardly<span class=\"ramp\"></span>certainly</p>\n"))
+}
+
+/// Who went from where to where: a row for each state at the start, a column for each at the end, and in each cell how many in a hundred of the row.
+/// `cells[from][to]` are shares within 0 and 1; rows that nobody stood in have none.
+///
+/// # Errors
+/// A chart that cannot be drawn.
+pub(super) fn matrix(title: &str, labels: &[String], cells: &[Vec<Option<f64>>]) -> Result<String> {
+    const ROW: i32 = 28;
+    // Room for the longest label beside the rows, and turned above the columns.
+    const LEFT: i32 = 106;
+    const TOP: i32 = 110;
+    let count = i32::try_from(labels.len()).unwrap_or(1).max(1);
+    // No wider than a cell of the widest matrix of few states looks well.
+    let column = ((i32::try_from(WIDTH).unwrap_or(0) - LEFT - 6) / count).min(2 * ROW);
+    let svg = draw(title, (TOP + count * ROW + 4).unsigned_abs(), |area| {
+        let centre = |style: TextStyle<'static>| style.pos(Pos::new(HPos::Center, VPos::Center));
+        let turned = ("sans-serif", TEXT).into_font().transform(FontTransform::Rotate270).color(&INK);
+        let mut x = LEFT;
+        for label in labels {
+            let style = turned.pos(Pos::new(HPos::Left, VPos::Center));
+            area.draw(&Text::new(label.clone(), (x + column / 2, TOP - 8), style))?;
+            x += column;
+        }
+        let mut y = TOP;
+        for (label, row) in labels.iter().zip(cells) {
+            let middle = y + ROW / 2;
+            area.draw(&Text::new(label.clone(), (LEFT - 8, middle), text().pos(Pos::new(HPos::Right, VPos::Center))))?;
+            let mut x = LEFT;
+            for share in row {
+                let frame = [(x, y), (x + column - 2, y + ROW - 2)];
+                match share.filter(|share| *share > 0.0) {
+                    None => area.draw(&Rectangle::new(frame, GRID.stroke_width(1)))?,
+                    Some(share) => {
+                        area.draw(&Rectangle::new(frame, shade(share).filled()))?;
+                        let percent = share * 100.0;
+                        let figure = if percent < 0.5 { "<1".to_owned() } else { format!("{percent:.0}") };
+                        // The same in light and in dark, as the shades are.
+                        let ink = if share < 0.5 { ON_LIGHT } else { ON_DARK };
+                        let style = centre(("sans-serif", TEXT).into_font().color(&ink));
+                        area.draw(&Text::new(figure, (x + column / 2 - 1, middle - 1), style))?;
+                    }
+                }
+                x += column;
+            }
+            y += ROW;
+        }
+        Ok(())
+    })?;
+    Ok(svg)
 }
 
 /// Ten steps from hardly to certainly, of one hue: told apart by lightness, in print as on a screen.
