@@ -9,6 +9,7 @@ mod access;
 mod analyst;
 mod cli;
 mod edge;
+mod export;
 mod import;
 mod journey;
 mod kill;

@@ -1,16 +1,22 @@
-//! `export scores`: every customer's scores of one moment as CSV, page by page: no more than a page is ever held.
-use std::{collections::HashMap, path::PathBuf};
+//! `export scores`: every customer's scores of one moment as CSV, page by page: no more than a page is ever held, and what broke off is gone on with.
+use std::{collections::HashMap, io::Write, path::PathBuf};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use chassis::Clock;
 use jiff::Timestamp;
 use proto::{common::v1::Money, profiles::v1 as profiles, scoring::v1 as scoring};
+use tonic::{Code, Status};
 
 use crate::{
-    cli::{Target, shows_progress},
+    cli::Target,
     client::{Client, Error, Result, is_passing, request},
     output::Output,
+    progress::Progress,
     view,
 };
+
+mod part;
+
+use part::{Asked, Part, Reached};
 
 /// Customers of one page: the most that one call answers.
 const PAGE: usize = 1_000;
@@ -23,8 +29,14 @@ const TRIES: u32 = 60;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file to write, replaced once the new one is complete; - writes to standard output
+    ///
+    /// Until then it is FILE.part. If the export breaks off, the same command goes on with it, as of the same moment; without --as-of only for
+    /// twelve hours, and then it begins anew.
     file: PathBuf,
-    /// The moment to compute for, such as 1998-06-30T12:00:00Z, or a day for its end in UTC; left out, now
+    /// Begin anew, whatever FILE.part there is
+    #[arg(long)]
+    anew: bool,
+    /// The moment to compute for, such as 1998-06-30T12:00:00Z, or a day for its end in UTC; left out or today, now
     #[arg(long, value_name = "TIME")]
     as_of: Option<String>,
     /// Add the customer's id in this system of yours, where they have one
@@ -68,46 +80,95 @@ const HEADER: [&str; 24] = [
 /// A moment that is none; a file that cannot be written; a server that stays away.
 pub async fn scores(args: Args) -> Result<()> {
     let client = args.target.client()?;
-    let as_of = args.as_of.as_deref().map(moment).transpose()?;
-    let total = customers(&client).await?;
-    let bar = ProgressBar::new(total.unsigned_abs());
-    if let Ok(style) = ProgressStyle::with_template("  exporting {bar:30} {pos}/{len} customers, {per_sec}, {eta} left")
-    {
-        bar.set_style(style);
-    }
-    if !shows_progress() || args.target.json {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    let mut output = Output::create(&args.file)?;
-    let written = write(&client, as_of, args.identity.as_deref(), &mut output, &bar).await?;
-    bar.finish_and_clear();
-    let to_stdout = output.is_stdout();
-    output.finish()?;
+    let clock = Clock::system();
+    let as_of = args.as_of.as_deref().map(|text| moment(text, clock.now())).transpose()?.flatten();
+    let total = customers(&client).await?.unsigned_abs();
+    let (mut to, reached) = if args.file.as_os_str() == "-" {
+        (To::Stdout(Output::create(&args.file)?), Reached::default())
+    } else {
+        let asked =
+            Asked { server: args.target.server.clone(), as_of: args.as_of.clone(), identity: args.identity.clone() };
+        let (part, reached) = Part::open(&args.file, asked, args.anew, clock.now())?;
+        (To::Part(part, clock), reached)
+    };
+    let progress = Progress::customers("exporting", total, reached.customers, !args.target.json);
+    let before = reached.customers;
+    let written = write(&client, as_of, args.identity.as_deref(), reached, &mut to, &progress).await;
+    progress.finish();
+    let to_stdout = matches!(to, To::Stdout(_));
+    let written = match written {
+        Ok(written) => written,
+        Err(error) if to.break_off() => {
+            return Err(Error::new(format!("{error}\n  Run the same command again to go on with what is written.")));
+        }
+        Err(error) => return Err(error),
+    };
+    to.finish()?;
     if args.target.json && !to_stdout {
-        view::line(serde_json::json!({ "customers": written.customers, "as_of": written.as_of }).to_string());
+        let before = if written.anew { 0 } else { before };
+        view::line(
+            serde_json::json!({ "customers": written.customers, "before": before, "as_of": written.as_of }).to_string(),
+        );
     } else if !to_stdout {
-        view::line(format!(
-            "{} customers as of {} in {}",
-            view::count(written.customers),
-            written.as_of,
-            args.file.display()
-        ));
+        let before = match before {
+            0 => String::new(),
+            _ if written.anew => "; what an export before had written did not fit any more".to_owned(),
+            before => format!("; {} of them had been written before it broke off", count(before)),
+        };
+        let file = args.file.display();
+        view::line(format!("{} customers as of {} in {file}{before}.", count(written.customers), written.as_of));
     }
     Ok(())
 }
 
-/// A moment, or the end of a day.
-fn moment(text: &str) -> Result<prost_types::Timestamp> {
+fn count(number: u64) -> String {
+    view::count(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// Where an export goes.
+enum To {
+    Stdout(Output),
+    Part(Part, Clock),
+}
+
+impl To {
+    fn write(&mut self, bytes: &[u8], reached: &Reached) -> Result<()> {
+        match self {
+            Self::Stdout(output) => Ok(output.write_all(bytes)?),
+            Self::Part(part, clock) => part.write(bytes, reached, clock.now()),
+        }
+    }
+
+    fn break_off(self) -> bool {
+        match self {
+            Self::Stdout(_) => false,
+            Self::Part(part, _) => part.break_off(),
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        match self {
+            Self::Stdout(output) => output.finish(),
+            Self::Part(part, _) => part.finish(),
+        }
+    }
+}
+
+/// A moment, or the end of a day; none for today, which has not ended: that is now.
+fn moment(text: &str, now: Timestamp) -> Result<Option<prost_types::Timestamp>> {
     let wrong = || Error::new(format!("--as-of {text}: is not a moment such as 1998-06-30T12:00:00Z or 1998-06-30"));
     let moment = match text.parse::<Timestamp>() {
         Ok(moment) => moment,
         Err(_) => {
             let day: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
+            if day == now.to_zoned(jiff::tz::TimeZone::UTC).date() {
+                return Ok(None);
+            }
             let end = day.at(23, 59, 59, 999_999_000).to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| wrong())?;
             end.timestamp()
         }
     };
-    Ok(chassis::clock::to_proto(moment))
+    Ok(Some(chassis::clock::to_proto(moment)))
 }
 
 /// About how many customers there are, for the progress bar.
@@ -119,56 +180,86 @@ async fn customers(client: &Client) -> Result<i64> {
 
 /// What was written.
 #[derive(Debug, Default)]
-pub struct Written {
-    /// How many customers.
-    pub customers: i64,
+struct Written {
+    /// How many customers, those before a break included.
+    customers: u64,
     /// As of when.
-    pub as_of: String,
+    as_of: String,
+    /// Whether what there was had to be thrown away.
+    anew: bool,
 }
 
-/// Writes everybody's scores.
-///
-/// # Errors
-/// A server that stays away; an output that cannot be written.
-pub async fn write(
+/// Writes everybody's scores behind what is there already.
+async fn write(
     client: &Client,
     as_of: Option<prost_types::Timestamp>,
     identity: Option<&str>,
-    output: &mut Output,
-    bar: &ProgressBar,
+    mut reached: Reached,
+    to: &mut To,
+    progress: &Progress,
 ) -> Result<Written> {
-    let failed = |error: csv::Error| Error::new(format!("cannot write: {error}"));
-    let mut file = csv::Writer::from_writer(output);
-    let extra = identity.map(|_| "external_id");
-    file.write_record(HEADER.into_iter().chain(extra)).map_err(failed)?;
-    let (mut written, mut page_token) = (Written::default(), String::new());
+    let mut written = Written::default();
+    let mut goes_on = !reached.page_token.is_empty();
     loop {
-        let reply = patiently(|| {
+        let page = patiently(|| {
             let page_size = i32::try_from(PAGE).unwrap_or(i32::MAX);
-            let message = scoring::ListScoresRequest { as_of, page_size, page_token: page_token.clone() };
+            let message = scoring::ListScoresRequest { as_of, page_size, page_token: reached.page_token.clone() };
             let mut scoring = client.scoring();
             async move { scoring.list_scores(request(message)).await }
         })
-        .await?;
-        written.as_of = reply.as_of.as_ref().map(iso).unwrap_or_default();
+        .await;
+        let fits = match &page {
+            Ok(page) => fits(&reached.model_id, &page.scores),
+            Err(status) => status.code() != Code::InvalidArgument,
+        };
+        if goes_on && !fits {
+            // Another server's page, or other models since: half a file of each would be neither.
+            let To::Part(part, _) = to else { return Err(Error::new("standard output is never gone on with")) };
+            part.begin_anew()?;
+            (reached, goes_on, written.anew) = (Reached::default(), false, true);
+            continue;
+        }
+        goes_on = false;
+        let page = page?;
+        written.as_of = page.as_of.as_ref().map(iso).unwrap_or_default();
         let ids = match identity {
-            Some(system) => identities(client, system, &reply.scores).await?,
+            Some(system) => identities(client, system, &page.scores).await?,
             None => HashMap::new(),
         };
-        for score in &reply.scores {
-            let customer = score.standing.as_ref().map(|standing| standing.customer_id.as_str()).unwrap_or_default();
-            let external = identity.map(|_| ids.get(customer).cloned().unwrap_or_default());
-            file.write_record(row(score).into_iter().chain(external)).map_err(failed)?;
+        let rows = rows(&page.scores, identity.map(|_| &ids), reached.bytes == 0)?;
+        reached.customers += page.scores.len() as u64;
+        reached.bytes += rows.len() as u64;
+        reached.page_token = page.next_page_token;
+        if let Some(score) = page.scores.iter().find(|score| !score.model_id.is_empty()) {
+            reached.model_id.clone_from(&score.model_id);
         }
-        let count = reply.scores.len();
-        written.customers += i64::try_from(count).unwrap_or(i64::MAX);
-        bar.inc(count as u64);
-        page_token = reply.next_page_token;
-        if page_token.is_empty() {
-            file.flush()?;
+        to.write(&rows, &reached)?;
+        progress.done(reached.customers);
+        if reached.page_token.is_empty() {
+            written.customers = reached.customers;
             return Ok(written);
         }
     }
+}
+
+/// Whether these scores come from the same model of buying as those before.
+fn fits(model_id: &str, scores: &[scoring::Score]) -> bool {
+    model_id.is_empty() || scores.iter().all(|score| score.model_id.is_empty() || score.model_id == model_id)
+}
+
+/// A page as CSV, with the header where it is the first.
+fn rows(scores: &[scoring::Score], ids: Option<&HashMap<String, String>>, first: bool) -> Result<Vec<u8>> {
+    let failed = |error: &dyn std::fmt::Display| Error::new(format!("cannot write: {error}"));
+    let mut file = csv::Writer::from_writer(Vec::new());
+    if first {
+        file.write_record(HEADER.into_iter().chain(ids.map(|_| "external_id"))).map_err(|error| failed(&error))?;
+    }
+    for score in scores {
+        let customer = score.standing.as_ref().map(|standing| standing.customer_id.as_str()).unwrap_or_default();
+        let external = ids.map(|ids| ids.get(customer).cloned().unwrap_or_default());
+        file.write_record(row(score).into_iter().chain(external)).map_err(|error| failed(&error))?;
+    }
+    file.into_inner().map_err(|error| failed(error.error()))
 }
 
 /// The ids that these customers have in a system.
@@ -198,9 +289,9 @@ async fn identities(client: &Client, system: &str, scores: &[scoring::Score]) ->
 }
 
 /// Asks again while the server is away or busy: a reading call does no harm.
-async fn patiently<T, F>(call: impl Fn() -> F) -> Result<T>
+async fn patiently<T, F>(call: impl Fn() -> F) -> std::result::Result<T, Status>
 where
-    F: Future<Output = std::result::Result<tonic::Response<T>, tonic::Status>>,
+    F: Future<Output = std::result::Result<tonic::Response<T>, Status>>,
 {
     let mut tries = 0;
     loop {
@@ -210,7 +301,7 @@ where
             Err(status) if is_passing(&status) && tries < TRIES => {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
-            Err(status) => return Err(status.into()),
+            Err(status) => return Err(status),
         }
     }
 }
@@ -286,9 +377,11 @@ mod tests {
     }
 
     #[test]
-    fn a_day_means_its_end() {
-        let at = |text| moment(text).map(|time| iso(&time));
+    fn a_day_means_its_end_and_today_now() {
+        let now = "1998-07-01T08:00:00Z".parse().unwrap();
+        let at = |text| moment(text, now).map(|time| time.map_or("now".to_owned(), |time| iso(&time)));
         assert_eq!(at("1998-06-30").unwrap(), "1998-06-30T23:59:59.999999Z");
+        assert_eq!(at("1998-07-01").unwrap(), "now");
         assert_eq!(at("1998-06-30T12:00:00+02:00").unwrap(), "1998-06-30T10:00:00Z");
         assert!(at("yesterday").is_err());
     }
