@@ -5,6 +5,7 @@ mod cdnow;
 mod contracts;
 mod generated;
 mod histories;
+mod independent;
 mod precision;
 mod properties;
 mod refusals;
