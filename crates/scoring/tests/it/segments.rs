@@ -56,7 +56,7 @@ async fn get(client: &Client, id: &str) -> Result<pb::GetSegmentResponse, Status
 }
 
 /// Creates a segment and waits until it is filled.
-async fn create(stand: &Stand, id: &str, expression: &str) -> pb::Segment {
+pub(crate) async fn create(stand: &Stand, id: &str, expression: &str) -> pb::Segment {
     try_create(&stand.client, segment(id, expression)).await.unwrap();
     ready(stand, id).await
 }

@@ -137,7 +137,7 @@ impl Stand {
     }
 }
 
-async fn start(config: &scoring::Config, clock: &Clock, profiles: &FakeProfiles) -> TestServer {
+pub(crate) async fn start(config: &scoring::Config, clock: &Clock, profiles: &FakeProfiles) -> TestServer {
     TestServer::start(clock.clone(), &[], |context| {
         vec![profiles.service(), scoring::service(config.clone(), context.clone())]
     })

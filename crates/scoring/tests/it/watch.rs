@@ -92,7 +92,7 @@ async fn a_purchase_that_changes_nothing_announces_nothing(backend: Backend) {
     assert_eq!(ids, [id(1).to_string(), id(2).to_string()]);
 }
 
-async fn cdnow_ranked(backend: Backend) -> Stand {
+pub(crate) async fn cdnow_ranked(backend: Backend) -> Stand {
     let stand = Stand::at(backend, "1998-07-01T09:00:00Z".parse().unwrap(), |_| {}).await;
     let rows = cdnow::purchases();
     stand.profiles.know(cdnow::customers(&rows));
