@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -15,22 +15,21 @@ use chassis::{
     clock::to_proto,
     db::sql,
     db_tests,
-    testing::{Backend, eventually, fault},
+    testing::{Backend, eventually},
 };
-use futures::future::BoxFuture;
 use jiff::SignedDuration;
-use proto::{
-    common::v1::FeedPosition,
-    scoring::v1::{self as pb, watch_scores_response, watch_segment_response},
-};
+use proto::scoring::v1 as pb;
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use tokio::task::JoinSet;
-use tonic::{Status, Streaming};
 
 use crate::{
+    heard::{
+        Ear, Feed, Scores, Segments, answered, assert_each_entry_once, assert_each_standing_once, heard_to, last,
+        listen, members, scores, standings,
+    },
     replica::{KNOWN, Random, Replicas},
     segments::create,
-    stand::{Client, Stand, id, minor, sale},
+    stand::{Stand, id, minor, sale},
     watch::cdnow_ranked,
 };
 
@@ -47,9 +46,6 @@ const SEGMENTS: [(&str, &str); 3] = [
     ("keen", "expected_occasions >= 0.8"),
     ("missed", "tier in ['IMPORTANT', 'MAJOR'] && stage in ['DECLINE', 'DEPARTURE']"),
 ];
-/// How long one call may take before it is made again, perhaps at the other replica.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// What the same says of a score, written once more.
 fn belongs(segment: &str, score: &pb::Score) -> bool {
     let standing = score.standing.as_ref().unwrap();
@@ -66,119 +62,6 @@ fn belongs(segment: &str, score: &pb::Score) -> bool {
             matches!(standing.tier(), pb::Tier::Important | pb::Tier::Major)
                 && matches!(standing.stage(), pb::LifeCycleStage::Decline | pb::LifeCycleStage::Departure)
         }
-    }
-}
-
-/// All that a watcher heard, in order.
-#[derive(Default)]
-struct Heard<C> {
-    cursor: String,
-    snapshot: Vec<C>,
-    /// With their numbers in the feed.
-    changes: Vec<(i64, C)>,
-    /// How often the stream broke off or was left, and was resumed.
-    resumed: usize,
-}
-
-type Ear<C> = Arc<Mutex<Heard<C>>>;
-
-/// One of the two feeds.
-trait Feed: Send + 'static {
-    type Message: Send;
-    type Change: Default + Send;
-    const TOPIC: &str;
-    fn open(client: Client, cursor: String) -> BoxFuture<'static, Result<Streaming<Self::Message>, Status>>;
-    /// The change of a message; none of a mark.
-    fn read(message: Self::Message) -> (FeedPosition, Option<Self::Change>);
-}
-
-struct Scores;
-
-impl Feed for Scores {
-    type Message = pb::WatchScoresResponse;
-    type Change = pb::ScoreChange;
-    const TOPIC: &str = "scores";
-
-    fn open(mut client: Client, cursor: String) -> BoxFuture<'static, Result<Streaming<Self::Message>, Status>> {
-        let request = pb::WatchScoresRequest { cursor, only_new: false };
-        Box::pin(async move { Ok(client.watch_scores(request).await?.into_inner()) })
-    }
-
-    fn read(message: Self::Message) -> (FeedPosition, Option<Self::Change>) {
-        use watch_scores_response::Event;
-        let Some(Event::Change(change)) = message.event else { return (message.position.unwrap(), None) };
-        (message.position.unwrap(), Some(change))
-    }
-}
-
-struct Segments;
-
-impl Feed for Segments {
-    type Message = pb::WatchSegmentResponse;
-    type Change = pb::SegmentChange;
-    const TOPIC: &str = "segments";
-
-    fn open(mut client: Client, cursor: String) -> BoxFuture<'static, Result<Streaming<Self::Message>, Status>> {
-        let request = pb::WatchSegmentRequest { cursor, ..Default::default() };
-        Box::pin(async move { Ok(client.watch_segment(request).await?.into_inner()) })
-    }
-
-    fn read(message: Self::Message) -> (FeedPosition, Option<Self::Change>) {
-        use watch_segment_response::Event;
-        let Some(Event::Change(change)) = message.event else { return (message.position.unwrap(), None) };
-        (message.position.unwrap(), Some(change))
-    }
-}
-
-/// Watches a feed for good, now here, now there, from the cursor of the last message.
-async fn follow<F: Feed>(replicas: Replicas, mut random: Random, ear: Ear<F::Change>) {
-    loop {
-        let cursor = ear.lock().unwrap().cursor.clone();
-        // The snapshot is read in one piece.
-        let patience = if cursor.is_empty() { PATIENCE } else { random.moment(1_500) };
-        let client = replicas.either(&mut random).await;
-        let watching = async {
-            let Ok(mut stream) = F::open(client, cursor).await else { return };
-            while let Ok(Some(message)) = stream.message().await {
-                let (position, change) = F::read(message);
-                let mut heard = ear.lock().unwrap();
-                match change {
-                    Some(change) if heard.cursor.is_empty() => heard.snapshot.push(change),
-                    Some(change) => heard.changes.push((position.sequence, change)),
-                    None => {}
-                }
-                if !position.cursor.is_empty() {
-                    heard.cursor = position.cursor;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(patience, watching).await;
-        ear.lock().unwrap().resumed += 1;
-    }
-}
-
-/// Starts watching a feed; returns once its snapshot is complete.
-async fn listen<F: Feed>(tasks: &mut JoinSet<()>, replicas: &Replicas, random: &mut Random) -> Ear<F::Change> {
-    let ear = Ear::default();
-    tasks.spawn(follow::<F>(replicas.clone(), random.branch(), Arc::clone(&ear)));
-    eventually("the snapshot is complete", || async { !ear.lock().unwrap().cursor.is_empty() }).await;
-    ear
-}
-
-/// Calls until it is answered, now here, now there: what a client behind a balancer does. A fault inside is never an answer.
-async fn answered<T>(
-    replicas: &Replicas,
-    random: &mut Random,
-    call: impl Fn(Client) -> BoxFuture<'static, Result<T, Status>>,
-) -> T {
-    loop {
-        let client = replicas.either(random).await;
-        match tokio::time::timeout(PATIENCE, call(client)).await {
-            Ok(Ok(answer)) => return answer,
-            Ok(Err(status)) => assert_ne!(fault(&status).1, "INTERNAL", "{status:?}"),
-            Err(_) => {}
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -246,18 +129,6 @@ async fn age(
     }
 }
 
-/// The number of the last change heard.
-fn heard_to<C>(ear: &Ear<C>) -> i64 {
-    ear.lock().unwrap().changes.last().map_or(0, |change| change.0)
-}
-
-/// The number of the last change published, of those that are still kept.
-async fn last(outbox: &DatabaseConnection, topic: &str) -> i64 {
-    let text = "SELECT CAST(COALESCE(MAX(seq), 0) AS BIGINT) FROM outbox WHERE topic = $1";
-    let row = outbox.query_one_raw(sql(outbox, text, [topic.into()])).await.unwrap().unwrap();
-    row.try_get_by_index(0).unwrap()
-}
-
 /// Waits until somebody has gone through everybody for this day.
 async fn swept(replicas: &Replicas, db: &DatabaseConnection) {
     let today = replicas.now().as_second().div_euclid(24 * 3600);
@@ -279,78 +150,6 @@ async fn rank(replicas: &Replicas, random: &mut Random, request_id: String) -> p
         Box::pin(async move { Ok(client.rank_customers(request).await?.into_inner()) })
     })
     .await
-}
-
-/// Everybody's score, as one replica says.
-async fn scores(client: &Client) -> BTreeMap<String, pb::Score> {
-    let mut scores = BTreeMap::new();
-    let mut page_token = String::new();
-    loop {
-        let request = pb::ListScoresRequest { page_size: 1_000, page_token, ..Default::default() };
-        let page = client.clone().list_scores(request).await.unwrap().into_inner();
-        let by_id = |score: pb::Score| (score.standing.as_ref().unwrap().customer_id.clone(), score);
-        scores.extend(page.scores.into_iter().map(by_id));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return scores;
-        }
-    }
-}
-
-async fn members(client: &Client, segment: &str) -> BTreeSet<String> {
-    let mut members = BTreeSet::new();
-    let mut page_token = String::new();
-    loop {
-        let request = pb::ListSegmentMembersRequest { segment_id: segment.into(), page_size: 1_000, page_token };
-        let page = client.clone().list_segment_members(request).await.unwrap().into_inner();
-        members.extend(page.members.into_iter().map(|member| member.customer_id));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return members;
-        }
-    }
-}
-
-/// Where everybody stands by what was heard.
-fn standings(heard: &Heard<pb::ScoreChange>) -> BTreeMap<String, pb::Standing> {
-    let changes = heard.snapshot.iter().chain(heard.changes.iter().map(|(_, change)| change));
-    let standing = |change: &pb::ScoreChange| change.standing.clone().unwrap();
-    changes.map(standing).map(|standing| (standing.customer_id.clone(), standing)).collect()
-}
-
-/// Each change once, in the order of the revisions, none left out.
-fn assert_each_standing_once(heard: &Heard<pb::ScoreChange>) {
-    let snapshot = Heard { snapshot: heard.snapshot.clone(), ..Heard::default() };
-    let (mut known, mut before) = (standings(&snapshot), 0);
-    for (number, change) in &heard.changes {
-        assert!(*number > before, "{number} after {before}");
-        before = *number;
-        let standing = change.standing.clone().unwrap();
-        let previous = known.insert(standing.customer_id.clone(), standing.clone());
-        assert_eq!(change.previous, previous, "{change:?}");
-        assert_eq!(standing.revision, previous.map_or(0, |previous| previous.revision) + 1, "{change:?}");
-    }
-}
-
-/// Nobody enters where they are or leaves where they are not; who is in which segment at the end.
-fn assert_each_entry_once(heard: &Heard<pb::SegmentChange>) -> BTreeSet<(String, String)> {
-    let mut inside = BTreeSet::new();
-    for change in &heard.snapshot {
-        inside.extend(change.entered.iter().map(|segment| (segment.clone(), change.customer_id.clone())));
-    }
-    let mut before = 0;
-    for (number, change) in &heard.changes {
-        assert!(*number > before, "{number} after {before}");
-        before = *number;
-        for segment in &change.entered {
-            assert!(inside.insert((segment.clone(), change.customer_id.clone())), "enters again: {change:?}");
-        }
-        for segment in &change.left {
-            assert!(inside.remove(&(segment.clone(), change.customer_id.clone())), "leaves again: {change:?}");
-        }
-        assert!(!change.entered.is_empty() || !change.left.is_empty(), "{change:?}");
-    }
-    inside
 }
 
 async fn whoever_is_killed_whenever_each_change_is_published_exactly_once(backend: Backend) {
