@@ -458,8 +458,9 @@ async fn migrate<M: MigratorTrait>(write: &DatabaseConnection) -> Result<()> {
         TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
     let tx = write.begin_with_options(options).await?;
     if tx.get_database_backend() == DatabaseBackend::Postgres {
-        // Replicas that start at once queue up here, longer than for an ordinary lock; the lock goes with the transaction.
-        tx.execute_unprepared("SET LOCAL lock_timeout = '60s'").await?;
+        // Replicas that start at once queue up here, longer than for an ordinary lock; the lock goes with the transaction. Going through a table of
+        // many millions takes minutes: broken off, it would never be through, and no replica of this version would ever start.
+        tx.execute_unprepared("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0").await?;
         tx.execute_raw(sql(&tx, "SELECT pg_advisory_xact_lock($1)", [MIGRATION_LOCK.into()])).await?;
     }
     M::up(&tx, None).await.map_err(|error| match error {

@@ -12,11 +12,12 @@ use chassis::{
     error::Violation,
     idempotency::{self, Key},
     parse::Check,
-    testing::{Backend, TempDb, eventually, fault, noon},
+    testing::{Backend, TempDb, eventually, fault, noon, postgres_or_say_so},
 };
 use futures::future::join_all;
 use proto::scoring::v1::{GetScoreRequest, Standing};
 use sea_orm::{ConnectionTrait, TransactionTrait};
+use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager, prelude::DbErr};
 use tokio::sync::{Semaphore, oneshot};
 use tonic::Code;
 use uuid::Uuid;
@@ -132,6 +133,45 @@ async fn replicas_that_start_at_once_migrate_once(backend: Backend) {
         assert_eq!(number(replicas[0].read(), "SELECT COUNT(*) FROM seaql_migrations").await, 2);
         assert_eq!(number(replicas[0].read(), "SELECT COUNT(*) FROM feed_head").await, 1);
     }
+}
+
+/// Notes in the database how long a statement of a migration may take, and one of a transaction.
+struct Limits;
+
+impl MigrationName for Limits {
+    fn name(&self) -> &str {
+        "m0002_limits"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Limits {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let text = "CREATE TABLE limits AS SELECT current_setting('statement_timeout') AS of_a_statement";
+        manager.get_connection().execute_unprepared(text).await.map(|_| ())
+    }
+}
+
+struct Noting;
+
+impl MigratorTrait for Noting {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        support::Migrator::migrations().into_iter().chain([Box::new(Limits) as Box<dyn MigrationTrait>]).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_may_take_longer_than_any_other_statement() {
+    if !postgres_or_say_so() {
+        return;
+    }
+    let temp = TempDb::new(Backend::Postgres).await;
+    let db = Db::connect::<Noting>(temp.url(), &Clock::mock(noon())).await.unwrap();
+    let ask = async |text: &str| -> String {
+        db.read().query_one_raw(sql(db.read(), text, [])).await.unwrap().unwrap().try_get_by_index(0).unwrap()
+    };
+    assert_eq!(ask("SELECT of_a_statement FROM limits").await, "0");
+    assert_eq!(ask("SELECT current_setting('statement_timeout')").await, "1min");
 }
 
 async fn a_schema_newer_than_the_program_is_refused_in_plain_words(backend: Backend) {
