@@ -6,16 +6,29 @@
 //! 1/S = 1 − k1/(1 − k2/(1 − …)),   k(2n+1) = (a+n)(c+n)z / ((c+2n)(c+2n+1)),   k(2n) = n(c−a+n)z / ((c+2n−1)(c+2n))
 //! ```
 //!
-//! It converges the more slowly the nearer z is to 1; there Euler's integral takes over,
+//! It converges the more slowly the nearer z is to 1. There powers of 1 − z take over (DLMF 15.8.4), with δ = c − a:
+//!
+//! ```text
+//! S = c/δ · 2F1(1, a; 1−δ; 1−z) + (1−z)^δ z^−c Γ(c+1)Γ(−δ)/Γ(a)
+//! ```
+//!
+//! and where these would lose digits, for large a and where δ is nearly a whole number, Euler's integral,
 //! S = c ∫ over v < 0 of e^(cv) (1−z + z·e^v)^−a dv.
 
 /// Below this 1 − z the continued fraction loses digits and takes hundreds of steps.
 const NEAR_ONE: f64 = 1e-3;
+/// Below this 1 − z a dozen powers of it are enough; the continued fraction takes a hundred steps and more.
+const FEW_POWERS: f64 = 0.03;
 /// At 1 − z = 1e-3 it takes some 600; this many are never reached.
 const MAX_STEPS: u32 = 20_000;
 
 /// S, where `rest` is 1 − z as exactly as it can be had.
 pub(crate) fn gauss(a: f64, c: f64, z: f64, rest: f64) -> f64 {
+    if rest < FEW_POWERS
+        && let Some(s) = powers(a, c, rest)
+    {
+        return s;
+    }
     if rest < NEAR_ONE { integral(a, c, z, rest)[0] } else { fraction(a, c, z).0 }
 }
 
@@ -68,6 +81,34 @@ fn fraction(a: f64, c: f64, z: f64) -> (f64, u32) {
         }
     }
     (1.0 / f, MAX_STEPS)
+}
+
+/// S by powers of `rest`, at most [`FEW_POWERS`], where these lose no digits; `None` elsewhere.
+fn powers(a: f64, c: f64, rest: f64) -> Option<f64> {
+    /// Up to here each term is far below the one before. Customers of whom few leave have a dropout of nearly none.
+    const LARGEST_A: f64 = 2.0;
+    /// At δ = 0 the leading parts cancel; at 1, 2, … only terms that are far below these.
+    const NEAR_ZERO: f64 = 0.02;
+    const NEAR_WHOLE: f64 = 0.01;
+    let (delta, log) = (c - a, rest.ln());
+    // e^−46 is below rounding: so are the second part and the terms that it cancels with, of which the first is the δ-th.
+    let one_part = (delta - 1.0) * log < -46.0;
+    if a > LARGEST_A || delta.abs() < NEAR_ZERO || !one_part && (delta - delta.round()).abs() < NEAR_WHOLE {
+        return None;
+    }
+    let (mut sum, mut term, mut n) = (1.0, 1.0_f64, 0.0);
+    // With both parts at least to beyond δ, where a term can be larger than the one before.
+    while term.abs() > 1e-17 * f64::abs(sum) || !one_part && n <= delta {
+        term *= rest * (a + n) / (1.0 - delta + n);
+        sum += term;
+        n += 1.0;
+    }
+    let first = c / delta * sum;
+    if one_part {
+        return Some(first);
+    }
+    let power = (delta * log - c * (-rest).ln_1p()).exp();
+    Some(first + power * libm::tgamma(c + 1.0) * libm::tgamma(-delta) / libm::tgamma(a))
 }
 
 /// S and its derivatives by a, c, z, from Euler's integral: from v = 0 downwards in panels narrow enough for the steepest
@@ -147,6 +188,19 @@ mod tests {
             let (fraction, _) = fraction(a, c, z);
             let [integral, ..] = integral(a, c, z, rest);
             prop_assert!((fraction - integral).abs() <= 2e-12 * integral, "{fraction} is not {integral}");
+        }
+
+        #[test]
+        fn powers_and_integral_agree_wherever_both_can_be_had(a in 1e-3..2.0, excess in -1.0..20.0, rest in -40.0..-3.51) {
+            let rest = f64::exp(rest);
+            // c is above 0, and also within reach of a whole number above a.
+            for delta in [f64::max(excess, 1e-3 - a), f64::abs(excess).round().max(1.0) + 0.0101, 0.021] {
+                let c = a + delta;
+                if let Some(powers) = powers(a, c, rest) {
+                    let [integral, ..] = integral(a, c, 1.0 - rest, rest);
+                    prop_assert!((powers - integral).abs() <= 2e-12 * integral, "{delta}: {powers} is not {integral}");
+                }
+            }
         }
 
         #[test]
