@@ -4,7 +4,8 @@
 //! row of `feed_head` and writes them to `outbox`. The row stays locked until the commit, so numbers have no gaps and their
 //! order *is* the order of commits, on both databases: no change can appear behind a reader's back.
 //!
-//! **Serving.** [`watch()`] reads the outbox by number, from a cursor, or from a snapshot that joins it without seam.
+//! **Serving.** [`watch()`] reads the outbox by number, from a cursor, or from a snapshot that joins it without seam. What this process has just
+//! committed it keeps in memory, so that whoever follows closely costs no query.
 //!
 //! **Following.** [`follow()`] applies changes and keeps the cursor in one transaction of the follower's own database.
 use std::time::Duration;
