@@ -145,7 +145,7 @@ async fn a_manager_goes_from_a_file_to_a_pyramid() {
     assert!(call("decide cdnow:0001 --channel phone").await.contains("answer within"));
     assert!(call("decide +441632960999").await.contains("prospect"));
     assert!(fail("decide cdnow:0001 --purpose gossip").await.contains("must be inquiry, order, routine"));
-    assert!(fail("decide cdnow:0001 --channel telex").await.contains("arrival_channel_id"));
+    assert!(fail("decide cdnow:0001 --channel telex").await.contains("is no channel; there are "));
 
     // What changed so far, one line each.
     let first = lines(&with("watch scores --json"), 2_358);

@@ -8,6 +8,7 @@
 mod access;
 mod analyst;
 mod cli;
+mod commands;
 mod edge;
 mod export;
 mod import;

@@ -3,6 +3,7 @@ use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
 
 use chassis::{Clock, config::Secret, peers::Access, telemetry};
 use clap::{Args, Parser, Subcommand};
+use proto::scoring::v1 as scoring;
 
 use crate::{
     bench,
@@ -61,8 +62,8 @@ enum Command {
     /// Fit the models of buying and spending
     Fit {
         /// Count purchases up to this day only
-        #[arg(long, value_name = "DATE")]
-        as_of: Option<String>,
+        #[arg(long, value_name = "DATE", value_parser = commands::date)]
+        as_of: Option<scoring::Date>,
         /// Keep the fit without using it for scores
         #[arg(long)]
         trial: bool,
@@ -72,8 +73,8 @@ enum Command {
     /// Rank all customers and set the cut-offs of the tiers, in force from then on
     Rank {
         /// Count purchases up to this day only; the cut-offs that come of it are in force all the same
-        #[arg(long, value_name = "DATE")]
-        as_of: Option<String>,
+        #[arg(long, value_name = "DATE", value_parser = commands::date)]
+        as_of: Option<scoring::Date>,
         #[command(flatten)]
         target: Target,
     },
@@ -85,11 +86,11 @@ enum Command {
     /// Hold the models against the future: fit them up to a day and compare with what came after it
     Holdout {
         /// The last day to fit on
-        #[arg(long, value_name = "DATE")]
-        until: String,
+        #[arg(long, value_name = "DATE", value_parser = commands::date)]
+        until: scoring::Date,
         /// The last day to compare with; left out, today
-        #[arg(long, value_name = "DATE")]
-        as_of: Option<String>,
+        #[arg(long, value_name = "DATE", value_parser = commands::date)]
+        as_of: Option<scoring::Date>,
         #[command(flatten)]
         target: Target,
     },
@@ -131,11 +132,11 @@ enum Command {
     /// Show who moved between relationships, stages and tiers, and what became of each tier's customers
     Transitions {
         /// The first day; left out, since the first record
-        #[arg(long, value_name = "DATE")]
-        from: Option<String>,
+        #[arg(long, value_name = "DATE", value_parser = commands::date)]
+        from: Option<scoring::Date>,
         /// The day after the last; left out, until now
-        #[arg(long, value_name = "DATE")]
-        to: Option<String>,
+        #[arg(long, value_name = "DATE", value_parser = commands::date)]
+        to: Option<scoring::Date>,
         #[command(flatten)]
         target: Target,
     },
@@ -328,10 +329,10 @@ pub async fn run() -> Result<()> {
             Import::Costs(args) => import::costs(args).await,
             Import::Payments(args) => import::payments(args).await,
         },
-        Command::Fit { as_of, trial, target } => commands::fit(&target, as_of.as_deref(), trial).await,
-        Command::Rank { as_of, target } => commands::rank(&target, as_of.as_deref()).await,
+        Command::Fit { as_of, trial, target } => commands::fit(&target, as_of, trial).await,
+        Command::Rank { as_of, target } => commands::rank(&target, as_of).await,
         Command::Models { target } => commands::models(&target).await,
-        Command::Holdout { until, as_of, target } => commands::hold_out(&target, &until, as_of.as_deref()).await,
+        Command::Holdout { until, as_of, target } => commands::hold_out(&target, until, as_of).await,
         Command::Generate(args) => generate::run(&args),
         Command::Export(Export::Scores(args)) => export::scores(args).await,
         Command::Report(args) => report::run(args).await,
@@ -340,9 +341,7 @@ pub async fn run() -> Result<()> {
         Command::Decide { who, purpose, channel, target } => {
             commands::decide(&target, &who, &purpose, channel.as_deref()).await
         }
-        Command::Transitions { from, to, target } => {
-            commands::transitions(&target, from.as_deref(), to.as_deref()).await
-        }
+        Command::Transitions { from, to, target } => commands::transitions(&target, from, to).await,
         Command::Segment(command) => commands::segment(command).await,
         Command::Complaint(command) => commands::complaint(command).await,
         Command::Health { service, target } => commands::health(&target, service.as_deref()).await,

@@ -78,8 +78,20 @@ impl From<Status> for Error {
         }
         if let Some(info) = details.error_info() {
             text.push_str(&format!("\n  ({:?}, {})", status.code(), info.reason));
+            text.push_str(next_step(&info.reason));
         }
         Self(text)
+    }
+}
+
+/// What to type next, where an error has one answer: the service speaks to programs and names calls.
+pub(crate) fn next_step(reason: &str) -> &'static str {
+    match reason {
+        "NO_MODEL" => "\n  Run `clientele fit`, and then `clientele rank`.",
+        "NO_RANKING" => "\n  Run `clientele rank`.",
+        "NOT_FITTABLE" => "\n  Import more purchases (`clientele import purchases --help`), or fit up to another day.",
+        "CURSOR_UNKNOWN" | "CURSOR_TOO_OLD" => "\n  Run it again without --cursor.",
+        _ => "",
     }
 }
 

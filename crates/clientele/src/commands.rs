@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::{Target, shows_progress},
-    client::{Client, Error, Result, SERVICES, new_request_id, request, request_within},
+    client::{Client, Error, Result, SERVICES, new_request_id, next_step, request, request_within},
     view,
 };
 
@@ -23,7 +23,7 @@ mod transitions;
 mod watch;
 pub use complaint::{Complaint, complaint, complaint_state, show_complaint};
 pub use models::{
-    all as all_models, ask_to_hold_out, fit, held_out, hold_out, model_name, models, parameters, with_interval,
+    all as all_models, ask_to_hold_out, fit, held_out, hold_out, model_name, models, parameters, rounded, with_interval,
 };
 pub use segment::{Segment, segment};
 pub use transitions::transitions;
@@ -37,17 +37,34 @@ const WAIT: Duration = Duration::from_millis(500);
 /// # Errors
 /// Anything else.
 pub fn date(text: &str) -> Result<scoring::Date> {
-    let date: civil::Date = text.parse().map_err(|_| Error::new(format!("{text}: is not a day such as 1998-06-30")))?;
+    let date = civil_date(text)?;
     Ok(scoring::Date { year: date.year().into(), month: date.month().into(), day: date.day().into() })
+}
+
+/// The same for the calendar of this process.
+///
+/// # Errors
+/// Anything else.
+pub fn civil_date(text: &str) -> Result<civil::Date> {
+    text.parse().map_err(|_| Error::new("is not a day such as 1998-06-30"))
+}
+
+/// An ISO 4217 code.
+///
+/// # Errors
+/// Anything else.
+pub fn currency(text: &str) -> Result<String> {
+    let letters = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+    letters.then(|| text.to_owned()).ok_or_else(|| Error::new("must be three capital letters such as USD"))
 }
 
 /// `rank`.
 ///
 /// # Errors
 /// No model yet; a server that does not answer.
-pub async fn rank(target: &Target, as_of: Option<&str>) -> Result<()> {
+pub async fn rank(target: &Target, as_of: Option<scoring::Date>) -> Result<()> {
     let client = target.client()?;
-    let message = scoring::RankCustomersRequest { request_id: new_request_id(), as_of: as_of.map(date).transpose()? };
+    let message = scoring::RankCustomersRequest { request_id: new_request_id(), as_of };
     let operation = client.scoring().rank_customers(request(message)).await?.into_inner();
     let operation = wait(&client, operation, !target.json).await?;
     if target.json {
@@ -93,11 +110,8 @@ pub async fn wait(client: &Client, mut operation: scoring::Operation, progress: 
     bar.finish_and_clear();
     if let Some(scoring::operation::Outcome::Error(error)) = &operation.outcome {
         let reason = ErrorReason::try_from(error.reason).unwrap_or_default();
-        return Err(Error::new(format!(
-            "{} ({})",
-            error.message,
-            reason.as_str_name().trim_start_matches("ERROR_REASON_")
-        )));
+        let reason = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+        return Err(Error::new(format!("{} ({reason}){}", error.message, next_step(reason))));
     }
     Ok(operation)
 }
@@ -325,12 +339,27 @@ pub async fn decide(target: &Target, who: &str, purpose: &str, channel: Option<&
         arrival_channel_id: channel.unwrap_or_default().to_owned(),
         purpose: purpose.into(),
     };
-    let reply = target.client()?.routing().decide(request(message)).await?.into_inner();
+    let client = target.client()?;
+    let reply = match client.routing().decide(request(message)).await {
+        Ok(reply) => reply.into_inner(),
+        Err(status) if status.code() == Code::InvalidArgument && status.message().contains("arrival_channel_id") => {
+            return Err(unknown_channel(&client, channel.unwrap_or_default()).await);
+        }
+        Err(status) => return Err(status.into()),
+    };
     if target.json {
         return view::json("clientele.routing.v1.DecideResponse", &reply);
     }
     view::line(view::table(&["decision", ""], &[], decision_rows(&reply)));
     Ok(())
+}
+
+/// What is wrong with a channel that is none.
+async fn unknown_channel(client: &Client, channel: &str) -> Error {
+    let channels = client.routing().list_channels(request(routing::ListChannelsRequest::default())).await;
+    let channels = channels.map(|reply| reply.into_inner().channels).unwrap_or_default();
+    let ids: Vec<&str> = channels.iter().map(|channel| channel.channel_id.as_str()).collect();
+    Error::new(format!("--channel {channel}: is no channel; there are {}", ids.join(", ")))
 }
 
 /// A decision as rows of (what, answer).

@@ -13,6 +13,7 @@ use value::{
 use crate::{
     cli::shows_progress,
     client::{Error, Result},
+    commands,
     output::Output,
     view,
 };
@@ -38,7 +39,7 @@ pub struct Args {
     #[arg(long, default_value_t = 546)]
     days: u32,
     /// The first day
-    #[arg(long, default_value = "1997-01-01", value_name = "DATE")]
+    #[arg(long, default_value = "1997-01-01", value_name = "DATE", value_parser = commands::civil_date)]
     start: civil::Date,
     /// Who buys how often and for how long
     #[arg(long, default_value = "mbg-nbd")]
@@ -50,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "P,Q,GAMMA", value_parser = numbers::<3>)]
     spend: Option<Numbers<3>>,
     /// ISO 4217 code of the amounts, which settles their digits
-    #[arg(long, default_value = "USD", value_name = "C")]
+    #[arg(long, default_value = "USD", value_name = "C", value_parser = commands::currency)]
     currency: String,
 }
 

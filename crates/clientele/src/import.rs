@@ -322,9 +322,19 @@ impl Import<'_> {
         total.replaced += recorded.counts.replaced;
         total.unchanged += recorded.counts.unchanged;
         total.rejected += recorded.counts.rejected;
+        // The currency, or the day's format: what is wrong with all of so many is wrong with the rest.
+        let hopeless = self.sent == 0 && flight.rows.len() == BATCH && recorded.rejections.len() == BATCH;
         for (index, reason) in recorded.rejections {
             let Some(row) = flight.rows.get(index) else { continue };
             self.reject(row.line, &reason, &row.fields)?;
+        }
+        if hopeless {
+            let first = self.outcome.first_rejection.take().unwrap_or_default();
+            return Err(Error::new(format!(
+                "each of the first {BATCH} rows was refused, so that the others are not sent; the first: {first}\n  All stand, with line \
+                 and reason, in {}",
+                self.plan.rejects.display()
+            )));
         }
         self.sent += flight.rows.len() as u64;
         self.acknowledged = flight.rows.last().map_or(self.acknowledged, |row| row.line);

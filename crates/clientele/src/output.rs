@@ -33,6 +33,12 @@ impl Output {
             return Ok(Self { to: To::Stdout(BufWriter::new(io::stdout())), name });
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if path.is_dir() {
+            return Err(Error::new(format!("cannot write {name}: it is a folder")));
+        }
+        if !folder.is_dir() {
+            return Err(Error::new(format!("cannot write {name}: there is no folder {}", folder.display())));
+        }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".clientele-");
         #[cfg(unix)]

@@ -10,6 +10,7 @@ use crate::{
     client::{Client, Error, Result, request},
     commands,
     output::Output,
+    progress::Progress,
     view,
 };
 
@@ -40,11 +41,11 @@ pub struct Args {
     #[arg(long, default_value = "Customer value", value_name = "TEXT")]
     title: String,
     /// The first day of the moves shown; left out, the last 13 weeks, or all since the day after the first record
-    #[arg(long, value_name = "DATE")]
-    since: Option<String>,
+    #[arg(long, value_name = "DATE", value_parser = commands::date)]
+    since: Option<scoring::Date>,
     /// For the tracking plots: fit up to this day and compare with what came after it; left out, two thirds of the time
-    #[arg(long, value_name = "DATE")]
-    until: Option<String>,
+    #[arg(long, value_name = "DATE", value_parser = commands::date)]
+    until: Option<scoring::Date>,
     #[command(flatten)]
     target: Target,
 }
@@ -55,11 +56,7 @@ pub struct Args {
 /// A server that does not answer; a file that cannot be written.
 pub async fn run(args: Args) -> Result<()> {
     let client = args.target.client()?;
-    let content = Content {
-        title: args.title,
-        since: args.since.as_deref().map(commands::date).transpose()?,
-        until: args.until.as_deref().map(commands::date).transpose()?,
-    };
+    let content = Content { title: args.title, since: args.since, until: args.until };
     let html = write(&client, &content, !args.target.json).await?;
     let mut output = Output::create(&args.file)?;
     output.write_all(html.as_bytes())?;
@@ -103,7 +100,7 @@ struct Everybody {
 /// # Errors
 /// A server that does not answer.
 pub async fn write(client: &Client, content: &Content, progress: bool) -> Result<String> {
-    let everybody = read(client).await?;
+    let everybody = read(client, progress).await?;
     let subtitle = format!(
         "{} customers, {} of whom have bought; as of {}. Written by clientele {}.",
         view::count(everybody.customers),
@@ -128,7 +125,11 @@ pub async fn write(client: &Client, content: &Content, progress: bool) -> Result
     Ok(page.finish())
 }
 
-async fn read(client: &Client) -> Result<Everybody> {
+async fn read(client: &Client, progress: bool) -> Result<Everybody> {
+    let counts =
+        client.scoring().get_standing_counts(request(scoring::GetStandingCountsRequest {})).await?.into_inner();
+    let total: i64 = counts.counts.iter().map(|count| count.customers).sum();
+    let progress = Progress::customers("reading", total.unsigned_abs(), 0, progress);
     let (mut all, mut page_token) = (Everybody::default(), String::new());
     loop {
         let message = scoring::ListScoresRequest { as_of: None, page_size: PAGE, page_token };
@@ -147,8 +148,10 @@ async fn read(client: &Client) -> Result<Everybody> {
             all.last_day = [all.last_day, last].into_iter().flatten().max();
             *all.repeats.entry(u32::try_from(summary.repeat_occasions).unwrap_or(0)).or_default() += 1;
         }
+        progress.done(all.customers.unsigned_abs());
         page_token = reply.next_page_token;
         if page_token.is_empty() {
+            progress.finish();
             return Ok(all);
         }
     }
@@ -308,7 +311,7 @@ async fn tracking(
     let rows = found.assessments.iter().map(|assessment| {
         vec![
             assessment.model.as_ref().map_or("–", |model| commands::model_name(model.kind)).to_owned(),
-            format!("{:.0}", assessment.expected),
+            commands::rounded(assessment.expected),
             format!("{:.3}", assessment.rmse),
             digits(assessment.correlation),
             share(assessment.top_decile_share),

@@ -150,8 +150,14 @@ pub async fn complaint(command: Complaint) -> Result<()> {
             };
             let request_id = request_id.unwrap_or_else(new_request_id);
             let message = complaints::FileComplaintRequest { request_id, complaint: Some(complaint) };
-            let reply = client.complaints().file_complaint(request(message)).await?.into_inner();
-            answer(&target, reply.complaint)
+            let reply = client.complaints().file_complaint(request(message)).await;
+            let reply = reply.map_err(|status| match status.code() {
+                tonic::Code::NotFound => {
+                    Error::new(format!("{}\n  `clientele complaint causes` lists the causes.", Error::from(status)))
+                }
+                _ => Error::from(status),
+            })?;
+            answer(&target, reply.into_inner().complaint)
         }
         Complaint::Get { id, target } => {
             let message = complaints::GetComplaintRequest { complaint_id: id };

@@ -1,7 +1,7 @@
 //! `fit`, `models`, `holdout`: the models, how sure they are, and how well they foretell.
 use proto::scoring::v1 as scoring;
 
-use super::{date, wait};
+use super::wait;
 use crate::{
     cli::Target,
     client::{Client, Error, Result, new_request_id, request},
@@ -15,10 +15,9 @@ const PAGE: i32 = 1_000;
 ///
 /// # Errors
 /// Data that cannot be fitted; a server that does not answer.
-pub async fn fit(target: &Target, as_of: Option<&str>, trial: bool) -> Result<()> {
+pub async fn fit(target: &Target, as_of: Option<scoring::Date>, trial: bool) -> Result<()> {
     let client = target.client()?;
-    let message =
-        scoring::FitModelsRequest { request_id: new_request_id(), as_of: as_of.map(date).transpose()?, trial };
+    let message = scoring::FitModelsRequest { request_id: new_request_id(), as_of, trial };
     let operation = client.scoring().fit_models(request(message)).await?.into_inner();
     let operation = wait(&client, operation, !target.json).await?;
     if target.json {
@@ -72,9 +71,8 @@ pub async fn all(client: &Client) -> Result<Vec<scoring::FittedModel>> {
 ///
 /// # Errors
 /// A day that leaves nothing to compare; data that cannot be fitted; a server that does not answer.
-pub async fn hold_out(target: &Target, until: &str, as_of: Option<&str>) -> Result<()> {
+pub async fn hold_out(target: &Target, until: scoring::Date, as_of: Option<scoring::Date>) -> Result<()> {
     let client = target.client()?;
-    let (until, as_of) = (date(until)?, as_of.map(date).transpose()?);
     let operation = ask_to_hold_out(&client, until, as_of, !target.json).await?;
     if target.json {
         return view::json("clientele.scoring.v1.Operation", &operation);
@@ -116,11 +114,11 @@ fn describe(found: &scoring::HoldOutResult) -> String {
         let last = assessment.weeks.last();
         vec![
             assessment.model.as_ref().map_or("–", |model| model_name(model.kind)).to_owned(),
-            format!("{:.0}", assessment.expected),
+            rounded(assessment.expected),
             format!("{:.4}", assessment.rmse),
             digits(assessment.correlation, 4),
             share(assessment.top_decile_share),
-            digits(last.map(|week| week.expected_cumulative), 0),
+            last.map_or("–".to_owned(), |week| rounded(week.expected_cumulative)),
         ]
     });
     let header =
@@ -139,6 +137,12 @@ fn describe(found: &scoring::HoldOutResult) -> String {
         share(found.top_decile_most),
         view::count(bought),
     )
+}
+
+/// A number of occasions, to whole ones.
+pub fn rounded(number: f64) -> String {
+    #[allow(clippy::cast_possible_truncation, reason = "the conversion stops at the limits")]
+    view::count(number.round() as i64)
 }
 
 /// Name of a model as the literature writes it.

@@ -109,6 +109,12 @@ pub async fn segment(command: Segment) -> Result<()> {
             if target.json {
                 return view::json("clientele.scoring.v1.ListSegmentsResponse", &reply);
             }
+            if reply.segments.is_empty() {
+                view::line(
+                    "There are none yet: see `clientele segment create --help` and `clientele segment cluster --help`.",
+                );
+                return Ok(());
+            }
             let rows = reply.segments.into_iter().map(|one| {
                 let state = state(&one);
                 vec![one.segment_id, one.display_name, state, one.expression]
@@ -139,8 +145,19 @@ fn state(segment: &scoring::Segment) -> String {
 }
 
 async fn get(client: &Client, segment_id: String, with_values: bool) -> Result<scoring::GetSegmentResponse> {
-    let message = scoring::GetSegmentRequest { segment_id, with_values };
-    Ok(client.scoring().get_segment(request(message)).await?.into_inner())
+    let message = scoring::GetSegmentRequest { segment_id: segment_id.clone(), with_values };
+    let reply = client.scoring().get_segment(request(message)).await;
+    Ok(reply.map_err(|status| missing(&segment_id, status))?.into_inner())
+}
+
+/// What is wrong with a segment that is not there.
+fn missing(id: &str, status: tonic::Status) -> Error {
+    match status.code() {
+        tonic::Code::NotFound => {
+            Error::new(format!("{id}: is no segment; `clientele segment list` shows which there are"))
+        }
+        _ => status.into(),
+    }
 }
 
 async fn show(target: &Target, id: String) -> Result<()> {
@@ -162,7 +179,12 @@ async fn show(target: &Target, id: String) -> Result<()> {
         view::money(values.realised_value.as_ref()),
         view::money(values.expected_value.as_ref()),
     ));
-    let rows = statistics.standings.iter().map(|count| {
+    if statistics.customers == 0 {
+        return Ok(());
+    }
+    let mut standings = statistics.standings;
+    standings.sort_by_key(|count| (count.tier, count.code, count.stage, count.relationship));
+    let rows = standings.iter().map(|count| {
         vec![
             view::tier(count.tier),
             view::code(count.code),
@@ -175,19 +197,23 @@ async fn show(target: &Target, id: String) -> Result<()> {
     Ok(())
 }
 
+/// Members, with since when they are where they are in it and not only would be.
 fn members_table(members: &[scoring::SegmentMember]) -> String {
+    let since = members.iter().any(|member| member.since.is_some());
     let rows = members.iter().map(|member| {
         let standing = member.standing.clone().unwrap_or_default();
-        vec![
+        let mut row = vec![
             member.customer_id.clone(),
-            view::time(member.since.as_ref()),
             view::tier(standing.tier),
             view::code(standing.code),
             view::stage(standing.stage),
             view::relationship(standing.relationship),
-        ]
+        ];
+        row.extend(since.then(|| view::time(member.since.as_ref())));
+        row
     });
-    view::table(&["customer", "since", "tier", "code", "stage", "relationship"], &[], rows)
+    let header = ["customer", "tier", "code", "stage", "relationship", "since"];
+    view::table(if since { &header } else { &header[..5] }, &[], rows)
 }
 
 async fn preview(target: &Target, expression: String) -> Result<()> {
@@ -215,7 +241,8 @@ async fn list_members(target: &Target, id: &str, limit: u32) -> Result<()> {
             page_size: i32::try_from(left).unwrap_or(i32::MAX),
             page_token: std::mem::take(&mut all.next_page_token),
         };
-        let page = scoring.list_segment_members(request(message)).await?.into_inner();
+        let page = scoring.list_segment_members(request(message)).await;
+        let page = page.map_err(|status| missing(id, status))?.into_inner();
         all.members.extend(page.members);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_empty() || all.members.len() as u64 >= u64::from(limit) {
@@ -224,6 +251,10 @@ async fn list_members(target: &Target, id: &str, limit: u32) -> Result<()> {
     }
     if target.json {
         return view::json("clientele.scoring.v1.ListSegmentMembersResponse", &all);
+    }
+    if all.members.is_empty() {
+        view::line("Nobody is in it.");
+        return Ok(());
     }
     view::line(members_table(&all.members));
     if !all.next_page_token.is_empty() {

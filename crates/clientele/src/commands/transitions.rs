@@ -1,9 +1,8 @@
 //! `transitions`: who moved where over a period.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::scoring::v1 as scoring;
 
-use super::date;
 use crate::{
     cli::Target,
     client::{Result, request},
@@ -14,8 +13,8 @@ use crate::{
 ///
 /// # Errors
 /// A day that is none; a server that does not answer.
-pub async fn transitions(target: &Target, from: Option<&str>, to: Option<&str>) -> Result<()> {
-    let message = scoring::GetTransitionsRequest { from: from.map(date).transpose()?, to: to.map(date).transpose()? };
+pub async fn transitions(target: &Target, from: Option<scoring::Date>, to: Option<scoring::Date>) -> Result<()> {
+    let message = scoring::GetTransitionsRequest { from, to };
     let reply = target.client()?.scoring().get_transitions(request(message)).await?.into_inner();
     if target.json {
         return view::json("clientele.scoring.v1.GetTransitionsResponse", &reply);
@@ -28,8 +27,12 @@ pub async fn transitions(target: &Target, from: Option<&str>, to: Option<&str>) 
         view::count(reply.regained)
     ));
     if reply.customers == 0 {
-        let first = view::time(reply.first_record_time.as_ref());
-        view::line(format!("Nobody had a state in this period; the first was recorded {first}."));
+        view::line(match reply.first_record_time.as_ref() {
+            Some(first) => {
+                format!("Nobody had a state in this period; the first was recorded {}.", view::time(Some(first)))
+            }
+            None => "No customer has a state yet: import purchases first.".to_owned(),
+        });
         return Ok(());
     }
     let cells = reply.relationships.iter().map(|cell| ((cell.from, cell.to), (cell.customers, cell.moves)));
@@ -38,6 +41,12 @@ pub async fn transitions(target: &Target, from: Option<&str>, to: Option<&str>) 
     view::line(matrix("stage", cells, view::stage));
     let cells = reply.tiers.iter().map(|cell| ((cell.from, cell.to), (cell.customers, cell.moves)));
     view::line(matrix("tier", cells, view::tier));
+    view::line("In brackets: how often customers moved so within the period, where that is another number.");
+    if reply.relationships.iter().all(|cell| cell.from == 0 || cell.customers == 0) {
+        view::line(
+            "Nobody had a state at the start; with --from and a day after the first record it shows who moved since.",
+        );
+    }
     let share = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), view::percent);
     let rows = reply.retention.iter().map(|tier| {
         vec![
@@ -57,23 +66,22 @@ pub async fn transitions(target: &Target, from: Option<&str>, to: Option<&str>) 
 
 /// A table with a row for each state at the start and a column for each at the end; in brackets the moves, where they differ.
 fn matrix(what: &str, cells: impl Iterator<Item = ((i32, i32), (i64, i64))>, name: fn(i32) -> String) -> String {
-    let cells: BTreeMap<(i32, i32), (i64, i64)> = cells.collect();
-    let mut states: Vec<i32> = cells.keys().flat_map(|(from, to)| [*from, *to]).collect();
-    states.sort_unstable();
-    states.dedup();
-    let mut header = vec![format!("{what} from ↓ to →")];
-    header.extend(states.iter().map(|state| name(*state)));
+    let cells: BTreeMap<(i32, i32), (i64, i64)> = cells.filter(|(_, counts)| *counts != (0, 0)).collect();
+    let states = |of: fn(&(i32, i32)) -> i32| cells.keys().map(of).collect::<BTreeSet<i32>>();
+    let (starts, ends) = (states(|pair| pair.0), states(|pair| pair.1));
+    let name = |state: &i32| if *state == 0 { "none yet".to_owned() } else { name(*state) };
+    let header: Vec<String> = std::iter::once(format!("{what} from ↓ to →")).chain(ends.iter().map(name)).collect();
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let rows = states.iter().map(|from| {
-        let mut row = vec![name(*from)];
-        row.extend(states.iter().map(|to| match cells.get(&(*from, *to)) {
-            None | Some((0, 0)) => String::new(),
+    let rows = starts.iter().map(|from| {
+        let mut row = vec![name(from)];
+        row.extend(ends.iter().map(|to| match cells.get(&(*from, *to)) {
+            None => String::new(),
             Some((customers, moves)) if from == to || customers == moves => view::count(*customers),
             Some((customers, moves)) => format!("{} ({})", view::count(*customers), view::count(*moves)),
         }));
         row
     });
-    view::table(&header, &(1..=states.len()).collect::<Vec<_>>(), rows)
+    view::table(&header, &(1..=ends.len()).collect::<Vec<_>>(), rows)
 }
 
 #[cfg(test)]

@@ -67,6 +67,9 @@ impl Part {
     /// Opens the part of `path`, and says how far it is: nowhere, where there is none of what is asked for, or `anew`.
     pub(super) fn open(path: &Path, asked: Asked, anew: bool, now: Timestamp) -> Result<(Self, Reached)> {
         let part = with(path, ".part");
+        if path.is_dir() {
+            return Err(Error::new(format!("cannot write {}: it is a folder", path.display())));
+        }
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&part);
         let file = file.map_err(|error| failed(&part, &error))?;
         match file.try_lock() {

@@ -9,8 +9,11 @@ use super::{Columns, Delimiter, Outcome, Plan, Rows, Skip, Tenth, run};
 use crate::{
     cli::Target,
     client::{Error, Result},
-    view,
+    commands, view,
 };
+
+/// Longest name of a system or a source: the services' own limit.
+const MAX_NAME_CHARS: usize = 64;
 
 /// Flags that every import has.
 #[derive(Debug, Args)]
@@ -27,7 +30,7 @@ struct FileArgs {
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     time_zone: String,
     /// ISO 4217 code of the amounts
-    #[arg(long, default_value = "USD", value_name = "C")]
+    #[arg(long, default_value = "USD", value_name = "C", value_parser = commands::currency)]
     currency: String,
     /// What parts the columns: a character, 'tab' or 'blanks'; left out, found out
     #[arg(long, value_name = "D")]
@@ -39,10 +42,10 @@ struct FileArgs {
     #[arg(long)]
     no_header: bool,
     /// Name of the system that the customers' ids come from
-    #[arg(long, default_value = "import", value_name = "NAME")]
+    #[arg(long, default_value = "import", value_name = "NAME", value_parser = name)]
     system: String,
     /// Name of the source that the rows' ids come from: the same id from the same source is the same row, whatever the file is called
-    #[arg(long, default_value = "import", value_name = "NAME")]
+    #[arg(long, default_value = "import", value_name = "NAME", value_parser = name)]
     source: String,
     /// Rows to leave out and count; left in, negative amounts are returns where there can be any, amounts of nothing recorded, and rows without a customer rejected
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
@@ -178,7 +181,11 @@ impl FileArgs {
         } else {
             let file = File::open(&self.file)
                 .map_err(|error| Error::new(format!("cannot open {}: {error}", self.file.display())))?;
-            let size = file.metadata().ok().map(|metadata| metadata.len());
+            let metadata = file.metadata().ok();
+            if metadata.as_ref().is_some_and(std::fs::Metadata::is_dir) {
+                return Err(Error::new(format!("cannot read {}: it is a folder", self.file.display())));
+            }
+            let size = metadata.map(|metadata| metadata.len());
             run(&client, &plan, file, size, progress).await?
         };
         if self.target.json {
@@ -269,6 +276,15 @@ pub fn describe(outcome: &Outcome) -> String {
         text.push_str(&format!(" {} amounts had more digits than the currency and were rounded.", n(outcome.rounded)));
     }
     text
+}
+
+/// A name that the services take for a system or a source: found out here, before all rows are refused for it.
+fn name(text: &str) -> std::result::Result<String, String> {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=MAX_NAME_CHARS).contains(&text.len()) && text.bytes().all(known) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be 1 to {MAX_NAME_CHARS} characters of A-Z, a-z, 0-9, '.', '_' and '-'"))
 }
 
 fn decimal(text: &str) -> std::result::Result<char, String> {

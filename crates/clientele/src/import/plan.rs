@@ -140,7 +140,11 @@ fn column(flag: &str, name: &str, header: Option<&[String]>) -> Result<Column> {
     if let Some(index) = name.parse::<usize>().ok().and_then(|number| number.checked_sub(1)) {
         return at(index);
     }
+    let text = |title: &String| !title.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER);
     Err(Error::new(match header {
+        Some(header) if !header.iter().all(text) => {
+            format!("{flag} {name}: no such column; the first line is no text in UTF-8, so it names none")
+        }
         Some(header) => format!("{flag} {name}: no such column; the file has: {}", header.join(", ")),
         None => format!("{flag} {name}: without a header, give the column's number, from 1"),
     }))
