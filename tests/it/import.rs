@@ -260,6 +260,29 @@ async fn an_import_that_is_broken_off_names_the_line_from_which_it_can_go_on() {
     assert!(tenths.is_empty() && ratio.is_null(), "too few to tell a pace: {all}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_import_says_how_steadily_rows_went_in_and_goes_on_quickly() {
+    let world = World::start(Backend::Sqlite, cdnow::clock()).await;
+    let at = At(world.server.url());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("made-up.csv").display().to_string();
+    told(&["generate", &file, "--customers", "20000", "--days", "500"]).await;
+    let import = format!("import purchases {file} --customer customer --time time --amount amount --id id");
+    let first = at.json(&import, &[]).await;
+    let rows = first["rows"].as_u64().unwrap();
+    assert!(rows > 50_000 && first["recorded"] == rows, "{first}");
+    let tenths = first["tenths"].as_array().unwrap();
+    assert_eq!(tenths.len(), 10);
+    assert_eq!(tenths.iter().map(|tenth| tenth["rows"].as_u64().unwrap()).sum::<u64>(), rows);
+    assert!(tenths.iter().all(|tenth| tenth["rows_per_s"].as_f64().unwrap() > 0.0), "{first}");
+    let ratio = |name: &str| first[name].as_f64().unwrap();
+    assert!(0.0 < ratio("slowest_to_first") && ratio("slowest_to_first") <= ratio("last_to_first").min(1.0), "{first}");
+    // All but the last rows are passed without asking; those are there already.
+    let line = (rows - 1_000).to_string();
+    let passed = at.json(&import, &["--after-line", &line]).await;
+    assert_eq!((&passed["passed"], &passed["unchanged"]), (&(rows - 1_001).into(), &1_001.into()), "{passed}");
+}
+
 /// How many customers have a standing.
 async fn known(client: &Client) -> i64 {
     let reply = client.scoring().get_standing_counts(request(scoring::GetStandingCountsRequest {})).await.unwrap();

@@ -229,21 +229,25 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
         "customers": outcome.customers,
         "created": outcome.created,
         "tenths": outcome.tenths.iter().map(tenth).collect::<Vec<_>>(),
-        "last_to_first": last_to_first(&outcome.tenths),
+        "last_to_first": to_first(&outcome.tenths).map(|(last, _)| last),
+        "slowest_to_first": to_first(&outcome.tenths).map(|(_, slowest)| slowest),
     })
 }
 
-/// How fast the last tenth went in to how fast the first one did.
-fn last_to_first(tenths: &[Tenth]) -> Option<f64> {
-    Some(tenths.last()?.rows_per_s() / tenths.first()?.rows_per_s())
+/// How fast the last tenth and the slowest one went in, to how fast the first one did.
+fn to_first(tenths: &[Tenth]) -> Option<(f64, f64)> {
+    let first = tenths.first()?.rows_per_s();
+    let slowest = tenths.iter().map(Tenth::rows_per_s).fold(f64::INFINITY, f64::min);
+    Some((tenths.last()?.rows_per_s() / first, slowest / first))
 }
 
 /// How steadily rows went in.
 fn pace(tenths: &[Tenth]) -> Option<String> {
     #[allow(clippy::cast_possible_truncation, reason = "rows in a second")]
     let rates: Vec<String> = tenths.iter().map(|tenth| view::count(tenth.rows_per_s().round() as i64)).collect();
-    let ratio = last_to_first(tenths)?;
-    Some(format!("Rows a second, by tenths: {}. The last to the first: {ratio:.2}.", rates.join("  ")))
+    let (last, slowest) = to_first(tenths)?;
+    let rates = rates.join("  ");
+    Some(format!("Rows a second, by tenths: {rates}. To the first: the last {last:.2}, the slowest {slowest:.2}."))
 }
 
 /// What an import did, in one or two sentences.
@@ -292,5 +296,20 @@ fn decimal(text: &str) -> std::result::Result<char, String> {
         "." => Ok('.'),
         "," => Ok(','),
         _ => Err("must be '.' or ','".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_told_in_tenths_and_to_the_first_of_them() {
+        let tenth = |seconds| Tenth { rows: 1_000_000, seconds };
+        let tenths: Vec<Tenth> = [50.0, 40.0, 40.0, 40.0, 100.0, 40.0, 40.0, 40.0, 40.0, 62.5].map(tenth).into();
+        let said = pace(&tenths).unwrap();
+        assert!(said.starts_with("Rows a second, by tenths: 20,000  25,000  "), "{said}");
+        assert!(said.ends_with("To the first: the last 0.80, the slowest 0.50."), "{said}");
+        assert_eq!(pace(&[]), None);
     }
 }

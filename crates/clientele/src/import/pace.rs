@@ -6,7 +6,7 @@ use chassis::clock::stopwatch;
 /// Marks kept at most; beyond it every other one goes. More than enough to tell tenths by.
 const MARKS: usize = 8_192;
 /// Fewest marks that tell a pace: with fewer a tenth of the file would be less than a batch.
-const FEWEST: usize = 20;
+const FEWEST: usize = 10;
 
 /// When how many rows were acknowledged.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn tenths_add_up_to_all_rows_and_all_the_time() {
-        for batches in [20, 37, 2_000, 100_003] {
+        for batches in [10, 37, 2_000, 100_003] {
             let tenths = paced(batches, |batch| batch as f64 * 0.1);
             assert_eq!(tenths.len(), 10);
             assert_eq!(tenths.iter().map(|tenth| tenth.rows).sum::<u64>(), batches * 5_000);
@@ -106,6 +106,6 @@ mod tests {
     fn an_import_that_slows_down_is_seen_to() {
         let tenths = paced(1_000, |batch| if batch <= 900 { batch as f64 } else { 900.0 + 2.0 * (batch - 900) as f64 });
         assert!((tenths[9].rows_per_s() / tenths[0].rows_per_s() - 0.5).abs() < 1e-6, "{tenths:?}");
-        assert!(paced(19, |batch| batch as f64).is_empty());
+        assert!(paced(9, |batch| batch as f64).is_empty());
     }
 }
