@@ -6,7 +6,7 @@ use std::{
 };
 
 use chassis::clock::stopwatch;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::view;
 
@@ -37,7 +37,7 @@ impl Progress {
 
     /// Of so many customers, of whom `start` are done already.
     pub fn customers(verb: &'static str, count: u64, start: u64, show: bool) -> Self {
-        let template = "  {prefix} {bar:30} {pos}/{len} customers, {per_sec}, {eta} left";
+        let template = "  {prefix} {bar:30} {human_pos}/{human_len} customers, {rate}, {eta} left";
         Self::new(verb, template, Some(count), start, show)
     }
 
@@ -48,7 +48,11 @@ impl Progress {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            // Without the four digits behind the point that it has of its own.
+            let rate = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+                let _ = write!(to, "{:.0}/s", state.per_sec());
+            };
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.set_prefix(verb);
         bar.set_position(start);
