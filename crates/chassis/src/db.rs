@@ -52,6 +52,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Readers of one SQLite file: more than the cores of a usual machine only wait for each other.
 const SQLITE_READERS: u32 = 8;
+/// Pages that the writer of a SQLite file keeps, and each reader: 64 and 8 MiB, as SQLite counts them. The readers lose theirs with every commit, and the
+/// system's own cache is behind all of them.
+const SQLITE_WRITER_CACHE: &str = "-65536";
+const SQLITE_READER_CACHE: &str = "-8192";
 /// Connections of one process to one PostgreSQL database: five services of ten replicas stay below a server's usual few hundred.
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// How long a statement waits for another process's lock on the same SQLite file, before the transaction runs again.
@@ -354,7 +358,7 @@ async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnec
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
         .foreign_keys(true)
-        .pragma("cache_size", "-65536")
+        .pragma("cache_size", SQLITE_WRITER_CACHE)
         // 32 MB instead of 4: pages that are written again and again, as the customers of a busy day are, reach the file once.
         .pragma("wal_autocheckpoint", "8192")
         .pragma("temp_store", "MEMORY")
@@ -375,7 +379,7 @@ async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnec
             .connect_with(options.clone())
     };
     let writer = patiently(writer).await?;
-    let options = options.clone().pragma("query_only", "1");
+    let options = options.clone().pragma("query_only", "1").pragma("cache_size", SQLITE_READER_CACHE);
     let readers = || {
         SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)

@@ -3,7 +3,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use sea_orm::DatabaseConnection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{Instrument, Span};
 
 use super::{BoxFuture, Db, Tx};
@@ -11,8 +11,12 @@ use crate::error::{Error, Fault, Result};
 
 /// Items of a [`Batcher`] that may wait: about a second of writes. Beyond that load is shed.
 const BATCH_QUEUE: usize = 16_384;
-/// Items committed or read together at most: keeps one commit, and so the wait of those behind it, short.
+/// Items committed together at most: keeps one commit, and so the wait of those behind it, short.
 const BATCH_MAX: usize = 1_024;
+/// Batches read at the same time: while one is with the database, the answers of another go out. More only wake each other.
+const READERS: usize = 4;
+/// Questions read together at most: few enough that a moment's callers keep all readers busy, many enough that a query costs each little.
+const READ_MAX: usize = 64;
 
 type Waiting<I, O, E> = (I, Span, oneshot::Sender<Result<O, E>>);
 
@@ -47,75 +51,84 @@ where
         F: for<'c> Fn(&'c Tx<'_>, &'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync + 'static,
     {
         let write = Arc::new(write);
-        Self::start(name, move |items| {
+        Self::start(name, 1, BATCH_MAX, move |items| {
             let (db, write) = (db.clone(), Arc::clone(&write));
             Box::pin(async move { db.run_tx(name, |tx| write(tx, items)).await })
         })
     }
 
-    /// Starts a reader: the same for questions. Each is answered by a read that began after it was asked, so the answer knows of everything that
+    /// Starts readers: the same for questions. Each is answered by a read that began after it was asked, so the answer knows of everything that
     /// was acknowledged before, whichever replica did that.
     pub fn spawn_reader<F>(db: Db, name: &'static str, read: F) -> Self
     where
         F: for<'c> Fn(&'c DatabaseConnection, &'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync + 'static,
     {
         let read = Arc::new(read);
-        Self::start(name, move |items| {
+        Self::start(name, READERS, READ_MAX, move |items| {
             let (db, read) = (db.clone(), Arc::clone(&read));
             Box::pin(async move { read(db.read(), items).await })
         })
     }
 
-    fn start<F>(name: &'static str, run: F) -> Self
+    /// So many tasks take up to `most` items at a time out of one queue.
+    fn start<F>(name: &'static str, tasks: usize, most: usize, run: F) -> Self
     where
         F: for<'c> Fn(&'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync + 'static,
     {
-        let (queue, mut waiting) = mpsc::channel::<Waiting<I, O, E>>(BATCH_QUEUE);
-        tokio::spawn(async move {
-            let mut batch = Vec::with_capacity(BATCH_MAX);
-            while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
-                // Whoever went away while waiting gets no work done: under overload that is most of it.
-                batch.retain(|(_, _, reply)| !reply.is_closed());
-                let (items, callers): (Vec<I>, Vec<_>) =
-                    batch.drain(..).map(|(item, span, reply)| (item, (span, reply))).unzip();
-                let (spans, replies): (Vec<Span>, Vec<_>) = callers.into_iter().unzip();
-                // A batch belongs to no caller's trace, except to that of an only one.
-                let span = if let [only] = &spans[..] { only.clone() } else { Span::none() };
-                match Self::run(name, &run, &items).instrument(span).await {
-                    Ok(results) => {
-                        for (reply, result) in replies.into_iter().zip(results) {
-                            let _ = reply.send(Ok(result));
-                        }
-                    }
-                    Err(error) if items.len() <= 1 => {
-                        replies
-                            .into_iter()
-                            .take(1)
-                            .zip([error])
-                            .for_each(|(reply, error)| drop(reply.send(Err(error))));
-                    }
-                    Err(error) => match error.shared() {
-                        // The database is away: a thousand tries one by one would only keep everybody waiting.
-                        Some(Error::Database(cause)) if error.shared().is_some_and(Error::is_outage) => {
-                            for reply in replies {
-                                let _ = reply.send(Err(Error::Database(cause.clone()).into()));
-                            }
-                        }
-                        _ => {
-                            for ((item, span), reply) in items.into_iter().zip(spans).zip(replies) {
-                                let one = Self::run(name, &run, &[item]).instrument(span).await;
-                                let _ = reply.send(one.and_then(|mut results| {
-                                    results
-                                        .pop()
-                                        .ok_or_else(|| Error::Internal(format!("{name}: no result for an item")).into())
-                                }));
-                            }
-                        }
-                    },
-                }
-            }
-        });
+        let (queue, waiting) = mpsc::channel::<Waiting<I, O, E>>(BATCH_QUEUE);
+        let (waiting, run) = (Arc::new(Mutex::new(waiting)), Arc::new(run));
+        for _ in 0..tasks {
+            tokio::spawn(Self::work(name, Arc::clone(&waiting), most, Arc::clone(&run)));
+        }
         Self { name, queue }
+    }
+
+    async fn work<F>(
+        name: &'static str,
+        waiting: Arc<Mutex<mpsc::Receiver<Waiting<I, O, E>>>>,
+        most: usize,
+        run: Arc<F>,
+    ) where
+        F: for<'c> Fn(&'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync + 'static,
+    {
+        let mut batch = Vec::with_capacity(most);
+        while waiting.lock().await.recv_many(&mut batch, most).await > 0 {
+            // Whoever went away while waiting gets no work done: under overload that is most of it.
+            batch.retain(|(_, _, reply)| !reply.is_closed());
+            let (items, callers): (Vec<I>, Vec<_>) =
+                batch.drain(..).map(|(item, span, reply)| (item, (span, reply))).unzip();
+            let (spans, replies): (Vec<Span>, Vec<_>) = callers.into_iter().unzip();
+            // A batch belongs to no caller's trace, except to that of an only one.
+            let span = if let [only] = &spans[..] { only.clone() } else { Span::none() };
+            match Self::run(name, &*run, &items).instrument(span).await {
+                Ok(results) => {
+                    for (reply, result) in replies.into_iter().zip(results) {
+                        let _ = reply.send(Ok(result));
+                    }
+                }
+                Err(error) if items.len() <= 1 => {
+                    replies.into_iter().take(1).zip([error]).for_each(|(reply, error)| drop(reply.send(Err(error))));
+                }
+                Err(error) => match error.shared() {
+                    // The database is away: a thousand tries one by one would only keep everybody waiting.
+                    Some(Error::Database(cause)) if error.shared().is_some_and(Error::is_outage) => {
+                        for reply in replies {
+                            let _ = reply.send(Err(Error::Database(cause.clone()).into()));
+                        }
+                    }
+                    _ => {
+                        for ((item, span), reply) in items.into_iter().zip(spans).zip(replies) {
+                            let one = Self::run(name, &*run, &[item]).instrument(span).await;
+                            let _ = reply.send(one.and_then(|mut results| {
+                                results
+                                    .pop()
+                                    .ok_or_else(|| Error::Internal(format!("{name}: no result for an item")).into())
+                            }));
+                        }
+                    }
+                },
+            }
+        }
     }
 
     async fn run<F>(name: &'static str, run: &F, items: &[I]) -> Result<Vec<O>, E>

@@ -9,8 +9,9 @@ use crate::error::Result;
 const EXACT_BELOW: usize = 16;
 /// Below this many rows, what one moment's callers bring, counts go in steps of this; above, they are powers of two, so that there are few texts.
 const STEPS: (usize, usize) = (128, 8);
-/// Bind parameters of one statement: SQLite allows 32,766.
-const MAX_PARAMETERS: usize = 32_000;
+/// Bind parameters of one statement. SQLite allows 32,766, but keeps some hundred bytes for each in every statement that it has prepared, and
+/// hundreds of rows cost each no more than thousands do.
+const MAX_PARAMETERS: usize = 8_192;
 
 /// How many of `left` rows of `columns` columns go into the next statement.
 fn chunk(left: usize, columns: usize) -> usize {
