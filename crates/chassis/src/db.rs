@@ -83,6 +83,8 @@ pub struct Db(Arc<Inner>);
 struct Inner {
     write: DatabaseConnection,
     read: DatabaseConnection,
+    /// For reading in transactions. On SQLite its connections are looked after when they come back, which costs another's thread a turn each time.
+    snapshots: DatabaseConnection,
     clock: Clock,
     feed: feed::Head,
 }
@@ -96,22 +98,22 @@ impl Db {
     /// # Errors
     /// `Database` where it cannot be reached; `Internal` for a URL of another kind or an unknown schema.
     pub async fn connect<M: MigratorTrait>(url: &str, clock: &Clock) -> Result<Self> {
-        let (write, read) = if url.starts_with("sqlite:") {
+        let (write, read, snapshots) = if url.starts_with("sqlite:") {
             connect_sqlite(url).await?
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let pool = connect_postgres(url).await?;
-            (pool.clone(), pool)
+            (pool.clone(), pool.clone(), pool)
         } else {
             return Err(Error::Internal("database URL: must start with sqlite: or postgres:".to_owned()));
         };
         migrate::<M>(&write).await?;
         let feed = feed::Head::read(&read).await?;
-        let db = Self(Arc::new(Inner { write, read, clock: clock.clone(), feed }));
+        let db = Self(Arc::new(Inner { write, read, snapshots, clock: clock.clone(), feed }));
         feed::spawn_poller(&db);
         Ok(db)
     }
 
-    /// A connection for reading; sees what is committed.
+    /// A connection for reading; sees what is committed. For several queries of one state see [`Db::read_tx`]: no transaction may begin on this one.
     pub fn read(&self) -> &DatabaseConnection {
         &self.0.read
     }
@@ -143,7 +145,7 @@ impl Db {
             DatabaseBackend::Postgres => Some(IsolationLevel::RepeatableRead),
             _ => None,
         };
-        begin(&self.0.read, TransactionOptions { isolation_level, ..Default::default() }).await
+        begin(&self.0.snapshots, TransactionOptions { isolation_level, ..Default::default() }).await
     }
 
     /// Runs `body` in a transaction and commits it with all that it published. Where the race with another writer is lost, it runs again, at most eight
@@ -338,7 +340,8 @@ fn without_names(text: String, values: Vec<Value>) -> (String, Vec<Value>) {
     (plain, values)
 }
 
-async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnection)> {
+/// The writer, readers, and readers in transactions.
+async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnection, DatabaseConnection)> {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     let (path, _) = path.split_once('?').unwrap_or((path, ""));
     if path.is_empty() || path.starts_with(":memory:") {
@@ -387,11 +390,12 @@ async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnec
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_release(|connection, _| Box::pin(is_clean(connection)))
-            .connect_with(options.clone())
     };
-    let readers = patiently(readers).await?;
-    Ok((SqlxSqliteConnector::from_sqlx_sqlite_pool(writer), SqlxSqliteConnector::from_sqlx_sqlite_pool(readers)))
+    let plain = patiently(|| readers().connect_with(options.clone())).await?;
+    let snapshots = || readers().after_release(|connection, _| Box::pin(is_clean(connection)));
+    let snapshots = patiently(|| snapshots().connect_with(options.clone())).await?;
+    let [writer, plain, snapshots] = [writer, plain, snapshots].map(SqlxSqliteConnector::from_sqlx_sqlite_pool);
+    Ok((writer, plain, snapshots))
 }
 
 /// Connects to a file that others may be opening just now: the one that turns it to WAL has it to itself for a moment, and SQLite does not let

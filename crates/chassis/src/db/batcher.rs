@@ -14,9 +14,9 @@ const BATCH_QUEUE: usize = 16_384;
 /// Items committed together at most: keeps one commit, and so the wait of those behind it, short.
 const BATCH_MAX: usize = 1_024;
 /// Batches read at the same time: while one is with the database, the answers of another go out. More only wake each other.
-const READERS: usize = 4;
-/// Questions read together at most: few enough that a moment's callers keep all readers busy, many enough that a query costs each little.
-const READ_MAX: usize = 64;
+const READERS: usize = 2;
+/// Questions read together at most: many enough that a query costs each little.
+const READ_MAX: usize = 128;
 
 type Waiting<I, O, E> = (I, Span, oneshot::Sender<Result<O, E>>);
 
@@ -92,7 +92,7 @@ where
         F: for<'c> Fn(&'c [I]) -> BoxFuture<'c, Result<Vec<O>, E>> + Send + Sync + 'static,
     {
         let mut batch = Vec::with_capacity(most);
-        while waiting.lock().await.recv_many(&mut batch, most).await > 0 {
+        while gather(&mut *waiting.lock().await, &mut batch, most).await {
             // Whoever went away while waiting gets no work done: under overload that is most of it.
             batch.retain(|(_, _, reply)| !reply.is_closed());
             let (items, callers): (Vec<I>, Vec<_>) =
@@ -159,4 +159,19 @@ where
         })?;
         result.await.map_err(|_| Error::NotServing(self.name))?
     }
+}
+
+/// Waits for an item and takes what is there, up to `most`; false where nothing will come any more.
+async fn gather<T>(waiting: &mut mpsc::Receiver<T>, batch: &mut Vec<T>, most: usize) -> bool {
+    if waiting.recv_many(batch, most).await == 0 {
+        return false;
+    }
+    // The first of many that came at once must not go alone: whatever else is ready to run, callers among it, runs first.
+    tokio::task::yield_now().await;
+    while batch.len() < most
+        && let Ok(item) = waiting.try_recv()
+    {
+        batch.push(item);
+    }
+    true
 }
