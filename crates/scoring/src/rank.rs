@@ -74,16 +74,8 @@ pub async fn run(job: &Job) -> Result<()> {
 
     store::writers::gone(&job.db).await?;
     let (all, _) = store::customer::count(job.db.read()).await?;
-    let (mut after, mut seen, mut changed) = (None, 0, 0);
-    loop {
-        let page = standing::restate_page(&job.db, &job.scorer, after, pb::ChangeCause::Ranking).await?;
-        (seen, changed) = (seen + page.seen, changed + page.changed);
-        job.progress("announces changes", customers + seen, customers + all);
-        after = page.last;
-        if after.is_none() {
-            break;
-        }
-    }
+    let told = |seen| job.progress("announces changes", customers + seen, customers + all);
+    let changed = standing::restate_all(&job.db, &job.scorer, pb::ChangeCause::Ranking, told).await?;
     let outcome = &Outcome::Ranked(pb::RankResult {
         customers,
         changed,
@@ -123,7 +115,8 @@ async fn read(job: &Job) -> Result<(Vec<Ranked>, Option<&'static str>)> {
     let as_of = job.operation.as_of;
     let mut all = Vec::new();
     let mut pages = Pages::new(job, as_of).await?;
-    while let Some(page) = pages.next(job).await? {
+    let mut next = pages.next(job).await?;
+    while let Some(page) = next {
         let (scorer, in_force) = (Arc::clone(&job.scorer), Arc::clone(&in_force));
         let values = move || -> Vec<Ranked> {
             let value = |(customer, summary): &(_, score::Summary)| {
@@ -137,8 +130,10 @@ async fn read(job: &Job) -> Result<(Vec<Ranked>, Option<&'static str>)> {
             };
             page.iter().map(value).collect()
         };
-        let ranked = tokio::task::spawn_blocking(values).await;
+        // The next page is read while this one is computed.
+        let (read, ranked) = tokio::join!(pages.next(job), tokio::task::spawn_blocking(values));
         all.extend(ranked.map_err(|error| Error::Internal(format!("the ranking broke off: {error}")))?);
+        next = read?;
         job.progress("computes values", pages.seen, pages.total.saturating_mul(2));
     }
     Ok((all, realised_alone))

@@ -95,61 +95,91 @@ impl Announced {
     }
 }
 
-/// What became of one page.
-#[derive(Clone, Copy, Debug)]
-pub struct Restated {
-    /// The last customer of the page; absent where there are no more.
-    pub last: Option<Uuid>,
-    /// Customers gone through.
-    pub seen: i64,
-    /// Customers announced anew.
-    pub changed: i64,
-}
-
-/// Goes through one page of customers and announces those whose standing is not the announced one any more. Two replicas at once
-/// announce nothing twice: whoever comes second finds it announced.
+/// Goes through all customers and announces those whose standing is not the announced one any more; how many they were. `seen` is told how many were
+/// gone through. Two replicas at once announce nothing twice: whoever comes second finds it announced.
 ///
 /// # Errors
 /// `Database`.
-pub async fn restate_page(
+pub async fn restate_all(
     db: &Db,
     scorer: &Arc<Scorer>,
-    after: Option<Uuid>,
     cause: pb::ChangeCause,
-) -> Result<Restated> {
-    let in_force = scorer.in_force(db.read()).await?;
-    let now = db.clock().now();
-    let mut page = store::customer::page(db.read(), after, PAGE, false).await?;
-    let unwritten = estimate::refresh(db.read(), &in_force, page.iter_mut()).await?;
-    let last = page.last().map(|customer| customer.id).filter(|_| page.len() as u64 == PAGE);
-    let seen = i64::try_from(page.len()).unwrap_or(i64::MAX);
-    let (mut attributes, mut kept) = (HashMap::new(), HashMap::new());
-    if let (false, Some(first), Some(last)) = (in_force.segments.is_empty(), page.first(), page.last()) {
-        kept = store::segment::of_range(db.read(), first.id, last.id).await?;
-        attributes = attributes_of(db.read(), &in_force, page.iter().map(|customer| customer.id)).await?;
-    }
-    let find_stale = {
-        let scorer = Arc::clone(scorer);
-        move || -> Vec<Uuid> {
-            let today = scorer.day(now);
-            let segments = &in_force.segments;
-            let stale = |customer: &&Customer| {
-                let score = customer.score(&scorer, &in_force, now);
-                let announced = customer.announced.as_ref();
-                if unwritten.contains(&customer.id) || announced.is_none_or(|known| known.standing != score.standing) {
-                    return true;
+    mut seen: impl FnMut(i64) + Send,
+) -> Result<i64> {
+    let (mut next, mut gone_through, mut changed) = (Some(Page::read(db, scorer, None).await?), 0, 0);
+    while let Some(page) = next {
+        let (last, count) = (page.last(), page.customers.len());
+        // The next page is read while this one is computed.
+        let (read, stale) = tokio::join!(
+            async {
+                match last {
+                    Some(last) => Page::read(db, scorer, Some(last)).await.map(Some),
+                    None => Ok(None),
                 }
-                let fields = || Fields::of(&scorer, &in_force, customer, &score, today, attributes.get(&customer.id));
-                let kept = || kept.get(&customer.id).map_or(0, |kept| segments.mask(kept));
-                !segments.is_empty() && segments.moves(kept(), segments.matching(&fields())) != (0, 0)
-            };
-            page.iter().filter(stale).map(|customer| customer.id).collect()
+            },
+            tokio::task::spawn_blocking(move || page.stale())
+        );
+        let stale = stale.map_err(|error| Error::Internal(format!("computing standings broke off: {error}")))?;
+        if !stale.is_empty() {
+            changed += restate(db, scorer, &stale, cause).await?;
         }
-    };
-    let stale = tokio::task::spawn_blocking(find_stale).await;
-    let stale = stale.map_err(|error| Error::Internal(format!("computing standings broke off: {error}")))?;
-    let changed = if stale.is_empty() { 0 } else { restate(db, scorer, &stale, cause).await? };
-    Ok(Restated { last, seen, changed })
+        gone_through += i64::try_from(count).unwrap_or(i64::MAX);
+        seen(gone_through);
+        next = read?;
+    }
+    Ok(changed)
+}
+
+/// A page of customers, and what their standings follow from.
+struct Page {
+    scorer: Arc<Scorer>,
+    in_force: Arc<InForce>,
+    now: Timestamp,
+    customers: Vec<Customer>,
+    /// Those whose row is to be written even where their standing stays the same.
+    unwritten: HashSet<Uuid>,
+    attributes: HashMap<Uuid, Attributes>,
+    /// The segments that they are in.
+    kept: HashMap<Uuid, Vec<String>>,
+}
+
+impl Page {
+    async fn read(db: &Db, scorer: &Arc<Scorer>, after: Option<Uuid>) -> Result<Self> {
+        let in_force = scorer.in_force(db.read()).await?;
+        let now = db.clock().now();
+        let mut customers = store::customer::page(db.read(), after, PAGE, false).await?;
+        let unwritten = estimate::refresh(db.read(), &in_force, customers.iter_mut()).await?;
+        let (mut attributes, mut kept) = (HashMap::new(), HashMap::new());
+        if let (false, Some(first), Some(last)) = (in_force.segments.is_empty(), customers.first(), customers.last()) {
+            kept = store::segment::of_range(db.read(), first.id, last.id).await?;
+            attributes = attributes_of(db.read(), &in_force, customers.iter().map(|customer| customer.id)).await?;
+        }
+        Ok(Self { scorer: Arc::clone(scorer), in_force, now, customers, unwritten, attributes, kept })
+    }
+
+    /// The last customer; absent where there are no more behind.
+    fn last(&self) -> Option<Uuid> {
+        self.customers.last().map(|customer| customer.id).filter(|_| self.customers.len() as u64 == PAGE)
+    }
+
+    /// Those whose standing or segments are not what was announced.
+    fn stale(&self) -> Vec<Uuid> {
+        let Self { scorer, in_force, .. } = self;
+        let today = scorer.day(self.now);
+        let segments = &in_force.segments;
+        let stale = |customer: &&Customer| {
+            let score = customer.score(scorer, in_force, self.now);
+            let announced = customer.announced.as_ref();
+            if self.unwritten.contains(&customer.id) || announced.is_none_or(|known| known.standing != score.standing) {
+                return true;
+            }
+            let attributes = self.attributes.get(&customer.id);
+            let fields = || Fields::of(scorer, in_force, customer, &score, today, attributes);
+            let kept = || self.kept.get(&customer.id).map_or(0, |kept| segments.mask(kept));
+            !segments.is_empty() && segments.moves(kept(), segments.matching(&fields())) != (0, 0)
+        };
+        self.customers.iter().filter(stale).map(|customer| customer.id).collect()
+    }
 }
 
 /// Announces those of these customers, sorted by id, whose standing is not the announced one any more; how many they were.

@@ -20,15 +20,7 @@ pub async fn run(db: &Db, scorer: &Arc<Scorer>) -> Result<()> {
         return Ok(());
     }
     store::writers::gone(db).await?;
-    let (mut after, mut changed) = (None, 0);
-    loop {
-        let page = standing::restate_page(db, scorer, after, pb::ChangeCause::Silence).await?;
-        changed += page.changed;
-        after = page.last;
-        if after.is_none() {
-            break;
-        }
-    }
+    let changed = standing::restate_all(db, scorer, pb::ChangeCause::Silence, |_| {}).await?;
     db.run_tx("end_sweep", |tx| Box::pin(store::in_force::set_swept(tx, version, today))).await?;
     tracing::info!(changed, "swept");
     Ok(())
