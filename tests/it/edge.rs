@@ -14,7 +14,7 @@ use proto::scoring::v1 as scoring;
 use tonic::{Code, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::PROGRAM;
+use crate::{PROGRAM, terminal::refused};
 
 /// What a tool such as grpcurl asks: the names of all services, then the file that each stands in and all that it needs. Both versions of
 /// reflection have the same messages under different names.
@@ -119,6 +119,28 @@ async fn a_process_that_is_told_to_end_says_so_and_ends_well() {
     }
     let (status, log) = ending.await.unwrap();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_folder_is_one_process_s_while_it_runs_and_no_demo_s_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Process::new(PROGRAM, &[], free_port(), folder.path());
+    server.start().await;
+    let data = folder.path().join("data").display().to_string();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data];
+    for services in [&[][..], &["scoring"]] {
+        let wrong = refused(&[&serve[..], services].concat()).await;
+        assert!(
+            wrong.contains("another clientele") && wrong.contains(&data) && wrong.contains("--data-dir"),
+            "{wrong}"
+        );
+    }
+    let demo = ["demo", "--exit", "--listen", "127.0.0.1:0", "--data-dir", &data];
+    assert!(refused(&demo).await.contains("databases that no demo made"));
+    // However it ended, the folder is free again.
+    server.kill();
+    assert!(refused(&demo).await.contains("databases that no demo made"));
+    server.start().await;
 }
 
 /// How a stream ends.

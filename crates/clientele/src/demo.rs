@@ -18,7 +18,7 @@ use crate::{
     client::{Client, Error, Result, request},
     commands,
     config::Config,
-    import, serve, view,
+    folder, import, serve, view,
 };
 
 /// The 1/10 sample of the CDNOW cohort: 6,919 purchases of 2,357 customers, distributed by Fader and Hardie with their papers.
@@ -52,6 +52,7 @@ const PUBLISHED: [(scoring::ModelKind, &str, &str, &str); 4] = [
 pub async fn run(config: Config, exit: bool) -> Result<()> {
     let start: Timestamp = NOW.parse().map_err(|_| Error::new("the demo's clock"))?;
     let data_dir = config.data_dir.clone();
+    folder::claim_for_demo(&data_dir)?;
     let access = serve::access(&config).await?;
     let end = CancellationToken::new();
     let running = serve::start(config, Clock::starting_at(start), &[], end.clone().cancelled_owned()).await?;
@@ -191,9 +192,22 @@ async fn fit(client: &Client) -> Result<()> {
     let operation = scoring.fit_models(request(message)).await?.into_inner();
     let operation = commands::wait(client, operation, true).await?;
     if let Some(scoring::operation::Outcome::Fit(fit)) = operation.outcome {
-        view::line(format!("In force, fitted to all purchases: {}", fit.choice));
+        view::line(in_force(&fit, &commands::all_models(client).await?));
     }
     Ok(())
+}
+
+/// What is in force by now: another than the demo's own fit, where somebody fitted after its first run.
+fn in_force(own: &scoring::FitResult, all: &[scoring::FittedModel]) -> String {
+    let in_force: Vec<&scoring::FittedModel> = all.iter().filter(|model| model.in_force).collect();
+    if in_force.iter().all(|model| own.models.iter().any(|fitted| fitted.model_id == model.model_id)) {
+        return format!("In force, fitted to all purchases: {}", own.choice);
+    }
+    let each = |model: &&scoring::FittedModel| {
+        format!("{}, fitted to purchases to {}", commands::model_name(model.kind), view::day(model.as_of.as_ref()))
+    };
+    let text = in_force.iter().map(each).collect::<Vec<_>>().join("; ");
+    format!("In force, since fitted after the demo's own: {text}.")
 }
 
 async fn pyramids(client: &Client) -> Result<()> {

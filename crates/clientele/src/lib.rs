@@ -5,6 +5,7 @@
 //! | commands and their flags | [`cli`] |
 //! | configuration as a whole | [`config`] |
 //! | how services are started | [`serve`] |
+//! | who may have a data folder | [`folder`] |
 //! | what is measured | [`bench`] |
 //! | what the demo shows | [`demo`] |
 //! | how files are imported, written, made up | [`import`], [`export`], [`generate`] |
@@ -20,6 +21,7 @@ pub mod commands;
 pub mod config;
 pub mod demo;
 pub mod export;
+pub mod folder;
 pub mod generate;
 pub mod import;
 pub mod output;
@@ -49,6 +51,8 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(message: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "error: {message}");
+    // What came from a file may be anything, and a terminal obeys control characters.
+    let harmless = message.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}");
+    let _ = writeln!(io::stderr(), "error: {harmless}");
     ExitCode::FAILURE
 }

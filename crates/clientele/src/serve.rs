@@ -13,6 +13,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use crate::{
     client::SERVICES,
     config::{Config, NOT_ADMITTED},
+    folder,
 };
 
 /// Services that are about to run or running.
@@ -38,7 +39,7 @@ impl Running {
 /// Binds, then starts the named services on `clock`; `end` ends them.
 ///
 /// # Errors
-/// `Invalid` for an address, a name or a URL that cannot be used.
+/// `Invalid` for an address, a name or a URL that cannot be used; for a data folder on which another process runs.
 pub async fn start(
     config: Config,
     clock: Clock,
@@ -46,12 +47,17 @@ pub async fn start(
     end: impl Future<Output = ()> + Send + 'static,
 ) -> chassis::Result<Running> {
     let names = resolve(names)?;
+    let locks = folder::lock(&config.data_dir, &in_data_dir(&config, &names))?;
     let server_config = server_config(&config)?;
     let listener: TcpListener = server::bind(config.server.listen, &server_config).await?;
     let address = listener.local_addr().map_err(|error| Error::Internal(error.to_string()))?;
     let context = Context::new(clock, peers(&config, address, &names).await?);
     let services = names.iter().map(|name| mount(name, &config, &context)).collect::<chassis::Result<Vec<_>>>()?;
-    let serving = tokio::spawn(server::serve(listener, server_config, context.clone(), services, end));
+    let serving = server::serve(listener, server_config, context.clone(), services, end);
+    let serving = tokio::spawn(async move {
+        let _locks = locks;
+        serving.await
+    });
     Ok(Running { address, context, serving })
 }
 
@@ -153,9 +159,20 @@ fn mount(name: &str, config: &Config, context: &Context) -> chassis::Result<Serv
     })
 }
 
-/// The SQLite file of a service in a data folder.
+/// The services whose databases lie in the data folder, since no URL is set for them.
+fn in_data_dir(config: &Config, names: &[&'static str]) -> Vec<&'static str> {
+    let url = |name: &str| match name {
+        "profiles" => &config.profiles.database_url,
+        "scoring" => &config.scoring.database_url,
+        "routing" => &config.routing.database_url,
+        _ => &config.complaints.database_url,
+    };
+    names.iter().copied().filter(|name| url(name).is_empty()).collect()
+}
+
+/// The URL of a service's SQLite file in a data folder.
 pub fn sqlite_url(data_dir: &Path, service: &str) -> String {
-    format!("sqlite:{}", data_dir.join(format!("{service}.db")).display())
+    format!("sqlite:{}", folder::database(data_dir, service).display())
 }
 
 /// Resolves on SIGTERM or Ctrl-C.

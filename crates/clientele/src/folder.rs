@@ -1,0 +1,118 @@
+//! The data folder: one process at a time on each of its databases, and the demo only in a folder of its own.
+//!
+//! SQLite itself would let two processes write, each by its own clock and with its own model in memory.
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use chassis::{Error, Result};
+
+use crate::client::SERVICES;
+
+/// The file that the demo leaves in its folder.
+const DEMO: &str = ".demo";
+/// What it says to who opens it.
+const DEMO_SAYS: &str = "Made by `clientele demo`. Delete the folder to begin anew.\n";
+
+/// The SQLite file of a service in a data folder.
+pub fn database(data_dir: &Path, service: &str) -> PathBuf {
+    data_dir.join(format!("{service}.db"))
+}
+
+/// Takes the databases of these services for this process, until the files are dropped or the process ends, however it does.
+///
+/// # Errors
+/// `Invalid` where another process has one of them, or the folder cannot be written to.
+pub fn lock(data_dir: &Path, services: &[&str]) -> Result<Vec<File>> {
+    let shown = data_dir.display();
+    let cannot = |error: io::Error| {
+        Error::invalid("data_dir", format!("cannot write to {shown}: {error}; name another folder with --data-dir"))
+    };
+    if !services.is_empty() {
+        std::fs::create_dir_all(data_dir).map_err(cannot)?;
+    }
+    let mut locks = Vec::with_capacity(services.len());
+    for service in services {
+        let path = data_dir.join(format!(".{service}.lock"));
+        let file = File::options().create(true).truncate(false).write(true).open(path).map_err(cannot)?;
+        match file.try_lock() {
+            Ok(()) => locks.push(file),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::invalid(
+                    "data_dir",
+                    format!(
+                        "another clientele runs {service} on the folder {shown}; end that one first, or name another folder with --data-dir"
+                    ),
+                ));
+            }
+            // Some network file systems know no locks. Nothing can be said of others then.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                tracing::warn!(%error, "the data folder cannot be locked: see to it that no other process runs on it");
+            }
+            Err(TryLockError::Error(error)) => return Err(cannot(error)),
+        }
+    }
+    Ok(locks)
+}
+
+/// Makes the folder the demo's, or finds that it is.
+///
+/// # Errors
+/// `Invalid` where it holds databases that no demo made, or cannot be written to.
+pub fn claim_for_demo(data_dir: &Path) -> Result<()> {
+    let shown = data_dir.display();
+    let marker = data_dir.join(DEMO);
+    if marker.exists() {
+        return Ok(());
+    }
+    if SERVICES.iter().any(|service| database(data_dir, service).exists()) {
+        return Err(Error::invalid(
+            "data_dir",
+            format!(
+                "the folder {shown} holds databases that no demo made, and the demo would mix its customers into them; name another \
+                 folder with --data-dir, or run `clientele serve --data-dir {shown}` on this one"
+            ),
+        ));
+    }
+    let made = std::fs::create_dir_all(data_dir).and_then(|()| std::fs::write(marker, DEMO_SAYS));
+    made.map_err(|error| {
+        Error::invalid("data_dir", format!("cannot write to {shown}: {error}; name another folder with --data-dir"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_one_process_s_and_those_of_other_services_beside_it_are_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let scoring = lock(&data, &["scoring"]).unwrap();
+        let refused = lock(&data, &["profiles", "scoring"]).unwrap_err().to_string();
+        assert!(refused.contains(&data.display().to_string()) && refused.contains("another clientele"), "{refused}");
+        // Who was refused holds nothing.
+        let profiles = lock(&data, &["profiles"]).unwrap();
+        drop(scoring);
+        assert_eq!(lock(&data, &["scoring"]).unwrap().len(), 1);
+        drop(profiles);
+        assert!(lock(&folder.path().join("absent"), &[]).unwrap().is_empty());
+        assert!(!folder.path().join("absent").exists());
+    }
+
+    #[test]
+    fn the_demo_takes_an_empty_folder_and_its_own_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, other) = (folder.path().join("own"), folder.path().join("other"));
+        claim_for_demo(&own).unwrap();
+        std::fs::write(database(&own, "scoring"), "").unwrap();
+        claim_for_demo(&own).unwrap();
+        std::fs::create_dir_all(&other).unwrap();
+        std::fs::write(database(&other, "scoring"), "").unwrap();
+        let refused = claim_for_demo(&other).unwrap_err().to_string();
+        assert!(refused.contains("no demo made") && refused.contains("--data-dir"), "{refused}");
+        assert!(!other.join(DEMO).exists());
+    }
+}
