@@ -12,7 +12,7 @@ use proto::scoring::v1 as scoring;
 
 use crate::{
     PROGRAM,
-    terminal::{At, json, refused, told, unreadable},
+    terminal::{At, json, refused, run, told, unreadable},
 };
 
 /// A customer of the shop as of now, with everything that there is to say of them.
@@ -47,7 +47,7 @@ async fn costs_lower_what_a_customer_is_worth_once_however_often_they_are_import
         path("bad.csv")
     );
     let said = at.told(&import, &[]).await;
-    assert!(said.contains("4 rows of 1 customers (0 new): 2 recorded") && said.contains("2 rejected"), "{said}");
+    assert!(said.contains("4 rows of 1 customer (0 new): 2 recorded") && said.contains("2 rejected"), "{said}");
     let bad = std::fs::read_to_string(path("bad.csv")).unwrap();
     let bad: Vec<&str> = bad.lines().skip(1).collect();
     assert_eq!(bad.len(), 2, "{bad:?}");
@@ -215,6 +215,41 @@ async fn bad_rows_go_to_a_file_with_line_and_reason_and_the_others_stand() {
     assert!(wrong.contains("cannot open nowhere.csv"), "{wrong}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_rows_from_other_customers_is_warned_and_told_how_to_keep_systems_apart() {
+    let world = World::start(Backend::Sqlite, cdnow::clock()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let import = async |name: &str, rows: &str, more: &[&str]| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, format!("nr,who,when,paid\n{rows}")).unwrap();
+        let url = world.server.url();
+        let columns = ["--customer", "who", "--time", "when", "--amount", "paid", "--id", "nr", "--server", &url];
+        let words = [&["import", "purchases", file.to_str().unwrap()], &columns[..], more].concat();
+        let output = run(&words).await;
+        assert!(output.status.success());
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let till = "1,anna,1998-03-01,5\n2,anna,1998-03-02,5\n3,bert,1998-03-03,5\n";
+    let shop = "1,carl,1998-03-01,7\n2,carl,1998-03-02,7\n3,bert,1998-03-03,7\n";
+    assert_eq!(import("till.csv", till, &[]).await.1, "");
+    let (said, warning) = import("shop.csv", shop, &[]).await;
+    assert!(said.contains("3 replaced"), "{said}");
+    assert!(warning.starts_with("warning: 2 rows ") && warning.contains("--source"), "{warning}");
+    // As it says: the first file again, then the second under a name of its own.
+    let (said, warning) = import("till.csv", till, &["--json"]).await;
+    assert!(said.contains("\"moved\":2") && warning.contains("--source"), "{said} {warning}");
+    let (said, warning) = import("shop.csv", shop, &["--source", "shop"]).await;
+    assert!(said.contains("3 recorded, 0 replaced") && warning.is_empty(), "{said} {warning}");
+    // Of refused rows every reason is counted, the most frequent first, and what no text is is not printed.
+    let bad = "4,anna,soon,5\n5,anna,soon,5\n6,,1998-03-01,5\n7,anna,1998-03-01,5\n8,anna,2050-03-01,5\n9,anna,2050-03-01,5\n10,anna,2050-03-02,5\n";
+    let (said, _) = import("bad.csv", bad, &[]).await;
+    let at = |text: &str| said.find(text).unwrap_or_else(|| panic!("{text} is not in {said}"));
+    assert!(
+        at("\n  3: ") < at("\n  2: column when: is not a time") && at("\n  2: ") < at("\n  1: column who: is empty")
+    );
+    assert!(said.contains("1 recorded") && at("The first: line 2: column when") > at("\n  1: "), "{said}");
+}
+
 /// Rows of the file that is broken off: batches of 5,000, each of customers of its own.
 const ROWS: usize = 30_000;
 
@@ -246,6 +281,10 @@ async fn an_import_that_is_broken_off_names_the_line_from_which_it_can_go_on() {
     let said = std::fs::read_to_string(&log).unwrap();
     assert_eq!(ended.code(), Some(1), "{said}");
     assert!(said.starts_with("error: broken off") && said.contains("nothing is recorded twice"), "{said}");
+    let recorded =
+        said.split_once("Until then: ").unwrap().1.split_once(" recorded, 0 replaced, 0 there already, 1 rejected.");
+    let recorded: u64 = recorded.unwrap().0.replace(',', "").parse().unwrap();
+    assert!((5_000..=ROWS as u64).contains(&recorded), "{said}");
     let line = said.split_once("--after-line ").unwrap().1.split(' ').next().unwrap();
     let after: u64 = line.parse().unwrap();
     assert!((5_000..=ROWS as u64).contains(&after), "{said}");

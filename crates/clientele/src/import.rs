@@ -4,6 +4,7 @@
 //! before), so the service recognises what it has. Memory stays the same however long the file is: one batch is sent while the next is read,
 //! and what must be remembered of all lines is kept in a temporary file.
 use std::{
+    collections::BTreeMap,
     io::Read,
     sync::{
         Arc,
@@ -48,6 +49,10 @@ const BATCH: usize = 5_000;
 const IDENTITIES: usize = 1_000;
 /// How long to go on trying while the server is away: a restart, not an outage.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Different reasons to refuse rows that are counted one by one: what a person reads, and no measure of a file of nonsense.
+const MAX_REASONS: usize = 1_000;
+/// What all further ones are counted as.
+const OTHER_REASONS: &str = "other reasons";
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -62,6 +67,8 @@ pub struct Outcome {
     pub rejected: u64,
     /// Line and reason of the first of them.
     pub first_rejection: Option<String>,
+    /// How many were refused for which reason.
+    pub reasons: BTreeMap<String, u64>,
     /// Rows left out as the plan says: returns, amounts of nothing, rows without a customer.
     pub skipped: Skipped,
     /// Rows passed without sending them, up to the line that the plan names.
@@ -134,8 +141,9 @@ pub async fn run(client: &Client, plan: &Plan, input: impl Read, size: Option<u6
             return Err(error);
         }
         return Err(Error::new(format!(
-            "{error}\n  What was acknowledged stays. Run the same command again to go on: nothing is recorded twice. With \
+            "{error}\n  {}\n  What was acknowledged stays. Run the same command again to go on: nothing is recorded twice. With \
              --after-line {} it passes what is acknowledged without sending it again.",
+            command::describe_broken_off(&import.outcome, plan),
             import.acknowledged
         )));
     }
@@ -322,6 +330,7 @@ impl Import<'_> {
         total.replaced += recorded.counts.replaced;
         total.unchanged += recorded.counts.unchanged;
         total.rejected += recorded.counts.rejected;
+        total.moved += recorded.counts.moved;
         // The currency, or the day's format: what is wrong with all of so many is wrong with the rest.
         let hopeless = self.sent == 0 && flight.rows.len() == BATCH && recorded.rejections.len() == BATCH;
         for (index, reason) in recorded.rejections {
@@ -345,6 +354,9 @@ impl Import<'_> {
     fn reject(&mut self, line: u64, reason: &str, fields: &[String]) -> Result<()> {
         self.outcome.rejected += 1;
         self.outcome.first_rejection.get_or_insert_with(|| format!("line {line}: {reason}"));
+        let reasons = &mut self.outcome.reasons;
+        let known = reasons.len() < MAX_REASONS || reasons.contains_key(reason);
+        *reasons.entry(if known { reason } else { OTHER_REASONS }.to_owned()).or_default() += 1;
         self.rejects.write(line, reason, fields)
     }
 }

@@ -84,6 +84,12 @@ pub fn count(number: i64) -> String {
     if number < 0 { format!("-{text}") } else { text }
 }
 
+/// How many of something: `1 row`, `6,919 rows`.
+pub fn counted(number: u64, what: &str) -> String {
+    let count = count(i64::try_from(number).unwrap_or(i64::MAX));
+    if number == 1 { format!("{count} {what}") } else { format!("{count} {what}s") }
+}
+
 /// Money for people: `244,091.94 USD`; a dash where there is none.
 pub fn money(money: Option<&Money>) -> String {
     let Some(money) = money else { return "–".to_owned() };

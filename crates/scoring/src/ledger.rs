@@ -208,8 +208,8 @@ struct Batch<'a, R> {
     rows: Vec<&'a R>,
     /// Each row that is the first of its key in the batch: its call. What became of it shows against the ledger.
     firsts: Vec<(usize, &'a R)>,
-    /// The others: their call, and whether they differ from the row before.
-    others: Vec<(usize, bool)>,
+    /// The others: their call, the row, and the row before.
+    others: Vec<(usize, &'a R, &'a R)>,
 }
 
 impl<'a, R: Row> Batch<'a, R> {
@@ -219,7 +219,7 @@ impl<'a, R: Row> Batch<'a, R> {
         for Admitted { call, row } in admitted {
             match last.insert(row.key(), row) {
                 None => firsts.push((*call, *row)),
-                Some(before) => others.push((*call, before != *row)),
+                Some(before) => others.push((*call, *row, before)),
             }
         }
         let mut rows: Vec<_> = last.into_values().collect();
@@ -342,24 +342,19 @@ fn apply(additions: &BTreeMap<Uuid, Addition>, sold: &Days, customers: &mut Hash
 
 /// Counts for each call what became of its rows.
 fn count<R: Row>(batch: &Batch<'_, R>, there: &ByKey<R>, results: &mut [Recorded]) {
-    let mut counts = |call: usize, became: fn(&mut pb::PurchaseCounts) -> &mut i64| {
-        if let Some(Recorded::Done { counts, .. }) = results.get_mut(call) {
-            *became(counts) += 1;
+    // Nothing is there where all rows are new: then no key need be made.
+    let before = |row: &R| if there.is_empty() { None } else { there.get(&rows::owned(row.key())) };
+    let firsts = batch.firsts.iter().map(|&(call, row)| (call, row, before(row)));
+    let others = batch.others.iter().map(|&(call, row, before)| (call, row, Some(before)));
+    for (call, row, before) in firsts.chain(others) {
+        let Some(Recorded::Done { counts, .. }) = results.get_mut(call) else { continue };
+        match before {
+            None => counts.recorded += 1,
+            Some(before) if before == row => counts.unchanged += 1,
+            Some(before) => {
+                counts.replaced += 1;
+                counts.moved += i64::from(before.customer() != row.customer());
+            }
         }
-    };
-    for &(call, row) in &batch.firsts {
-        // Nothing is there where all rows are new: then no key need be made.
-        let before = if there.is_empty() { None } else { there.get(&rows::owned(row.key())) };
-        counts(
-            call,
-            match before {
-                None => |counts| &mut counts.recorded,
-                Some(before) if before == row => |counts| &mut counts.unchanged,
-                Some(_) => |counts| &mut counts.replaced,
-            },
-        );
-    }
-    for &(call, differs) in &batch.others {
-        counts(call, if differs { |counts| &mut counts.replaced } else { |counts| &mut counts.unchanged });
     }
 }

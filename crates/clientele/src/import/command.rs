@@ -1,5 +1,9 @@
 //! `import …`: flags, and what is said at the end.
-use std::{fs::File, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::Args;
 use jiff::tz::TimeZone;
@@ -14,6 +18,9 @@ use crate::{
 
 /// Longest name of a system or a source: the services' own limit.
 const MAX_NAME_CHARS: usize = 64;
+
+/// Reasons told of refused rows; all stand in the file.
+const REASONS: usize = 5;
 
 /// Flags that every import has.
 #[derive(Debug, Args)]
@@ -196,11 +203,13 @@ impl FileArgs {
                 view::line(pace);
             }
             if let Some(first) = &outcome.first_rejection {
-                view::line(format!(
-                    "The first rejected: {first}\nAll stand, with line and reason, in {}",
-                    plan.rejects.display()
-                ));
+                let reasons = reasons(&outcome);
+                let rejects = plan.rejects.display();
+                view::line(format!("{reasons}The first: {first}\nAll stand, with line and reason, in {rejects}"));
             }
+        }
+        if let Some(moved) = moved(&outcome, &plan.source) {
+            let _ = writeln!(io::stderr(), "warning: {moved}");
         }
         if outcome.rows > 0 && outcome.rejected + outcome.skipped.total() == outcome.rows {
             return Err(Error::new("no row could be imported"));
@@ -217,8 +226,10 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
         "recorded": outcome.counts.recorded,
         "replaced": outcome.counts.replaced,
         "unchanged": outcome.counts.unchanged,
+        "moved": outcome.counts.moved,
         "rejected": outcome.rejected,
         "first_rejection": outcome.first_rejection,
+        "reasons": outcome.reasons,
         "rounded": outcome.rounded,
         "skipped": {
             "returns": outcome.skipped.returns,
@@ -252,17 +263,12 @@ fn pace(tenths: &[Tenth]) -> Option<String> {
 
 /// What an import did, in one or two sentences.
 pub fn describe(outcome: &Outcome) -> String {
-    let n = |count: u64| view::count(i64::try_from(count).unwrap_or(i64::MAX));
-    let c = &outcome.counts;
     let mut text = format!(
-        "{} rows of {} customers ({} new): {} recorded, {} replaced, {} there already, {} rejected.",
-        n(outcome.rows),
-        n(outcome.customers),
+        "{} of {} ({} new): {}.",
+        view::counted(outcome.rows, "row"),
+        view::counted(outcome.customers, "customer"),
         n(outcome.created),
-        view::count(c.recorded),
-        view::count(c.replaced),
-        view::count(c.unchanged),
-        n(outcome.rejected),
+        became(outcome),
     );
     if outcome.passed > 0 {
         text.push_str(&format!(" {} passed without being sent.", n(outcome.passed)));
@@ -270,16 +276,66 @@ pub fn describe(outcome: &Outcome) -> String {
     if outcome.skipped.total() > 0 {
         let left_out = outcome.skipped;
         text.push_str(&format!(
-            " Left out as asked: {} returns, {} amounts of nothing, {} without a customer.",
-            n(left_out.returns),
-            n(left_out.zero),
+            " Left out as asked: {}, {} of nothing, {} without a customer.",
+            view::counted(left_out.returns, "return"),
+            view::counted(left_out.zero, "amount"),
             n(left_out.no_customer)
         ));
     }
     if outcome.rounded > 0 {
-        text.push_str(&format!(" {} amounts had more digits than the currency and were rounded.", n(outcome.rounded)));
+        let was = if outcome.rounded == 1 { "was" } else { "were" };
+        let amounts = view::counted(outcome.rounded, "amount");
+        text.push_str(&format!(" {amounts} had more digits than the currency and {was} rounded."));
     }
     text
+}
+
+/// What an import had done when it broke off.
+pub(super) fn describe_broken_off(outcome: &Outcome, plan: &Plan) -> String {
+    let moved = moved(outcome, &plan.source).map_or(String::new(), |moved| format!("\n  {moved}"));
+    format!("Until then: {}.{moved}", became(outcome))
+}
+
+/// What became of the rows.
+fn became(outcome: &Outcome) -> String {
+    let c = &outcome.counts;
+    format!(
+        "{} recorded, {} replaced, {} there already, {} rejected",
+        view::count(c.recorded),
+        view::count(c.replaced),
+        view::count(c.unchanged),
+        n(outcome.rejected)
+    )
+}
+
+/// What is to be said of rows that were taken from other customers, which nobody wants who imports a second system.
+fn moved(outcome: &Outcome, source: &str) -> Option<String> {
+    let count = u64::try_from(outcome.counts.moved).ok().filter(|count| *count > 0)?;
+    Some(format!(
+        "{} of the same id had been another customer's and {} taken away from there.\n  If the ids are those of another system, name it \
+         with --source NAME (these went in as {source}); import the earlier file again first, which gives its customers back what was theirs.",
+        view::counted(count, "row"),
+        if count == 1 { "was" } else { "were" },
+    ))
+}
+
+/// Why rows were refused, the most frequent reasons first, a line each.
+fn reasons(outcome: &Outcome) -> String {
+    let mut reasons: Vec<(&String, u64)> = outcome.reasons.iter().map(|(reason, count)| (reason, *count)).collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let rest: u64 = reasons.iter().skip(REASONS).map(|(_, count)| count).sum();
+    let mut text = String::from("Rejected:\n");
+    for (reason, count) in reasons.iter().take(REASONS) {
+        text.push_str(&format!("  {}: {reason}\n", n(*count)));
+    }
+    if rest > 0 {
+        text.push_str(&format!("  {} for other reasons\n", n(rest)));
+    }
+    text
+}
+
+fn n(count: u64) -> String {
+    view::count(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 /// A name that the services take for a system or a source: found out here, before all rows are refused for it.

@@ -270,6 +270,7 @@ impl Batch {
             replaced: counts.replaced,
             unchanged: counts.unchanged,
             rejected: counts.rejected,
+            moved: counts.moved,
         });
         let rejections = reply.rejections.into_iter().map(|of| scoring::RowRejection {
             index: of.index,
@@ -285,7 +286,9 @@ impl Recorded {
         let refused = rejections.into_iter().filter_map(|of| {
             let reason = ErrorReason::try_from(of.reason).unwrap_or_default();
             let reason = reason.as_str_name().trim_start_matches("ERROR_REASON_");
-            Some((usize::try_from(of.index).ok()?, format!("{reason}: {}", of.message)))
+            // Where the row stood in its call says nothing to who knows its line, and would make every reason another one.
+            let message = of.message.split_once("].").map_or(of.message.as_str(), |(_, message)| message);
+            Some((usize::try_from(of.index).ok()?, format!("{reason}: {message}")))
         });
         Self { counts: counts.unwrap_or_default(), rejections: refused.collect() }
     }

@@ -82,6 +82,7 @@ impl Api {
                 asked += 1;
             };
             (counts.recorded, counts.replaced, counts.unchanged) = (done.recorded, done.replaced, done.unchanged);
+            counts.moved = done.moved;
             refused.extend(refusals);
             refused.sort_by_key(|refusal| refusal.index);
         }

@@ -107,5 +107,6 @@ impl Add for pb::PurchaseCounts {
         self.replaced += other.replaced;
         self.unchanged += other.unchanged;
         self.rejected += other.rejected;
+        self.moved += other.moved;
     }
 }

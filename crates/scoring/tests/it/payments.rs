@@ -31,7 +31,7 @@ async fn record(stand: &Stand, payments: Vec<pb::Payment>) -> pb::RowCounts {
 }
 
 fn counts(recorded: i64, replaced: i64, unchanged: i64) -> pb::RowCounts {
-    pb::RowCounts { recorded, replaced, unchanged, rejected: 0 }
+    pb::RowCounts { recorded, replaced, unchanged, ..Default::default() }
 }
 
 async fn buyer(backend: Backend) -> Stand {
