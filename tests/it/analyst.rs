@@ -46,7 +46,7 @@ async fn made_up_customers_are_imported_fitted_held_out_and_exported(backend: Ba
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (file, scores, again) = (path("made-up.csv"), path("scores.csv"), path("again.csv"));
     // To the day before the services' own.
-    told(&["generate", &file, "--customers", "2000", "--days", "545", "--seed", "7"]).await;
+    told(&["generate", &file, "--customers", "2000", "--start", "1997-01-01", "--days", "545", "--seed", "7"]).await;
     let rows = table(Path::new(&file));
     let columns = ["--customer", "customer", "--time", "time", "--amount", "amount", "--id", "id"];
     let import = [&["import", "purchases", &file, "--json", "--server", &server][..], &columns].concat();

@@ -305,7 +305,7 @@ async fn a_long_import_says_how_steadily_rows_went_in_and_goes_on_quickly() {
     let at = At(world.server.url());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made-up.csv").display().to_string();
-    told(&["generate", &file, "--customers", "20000", "--days", "500"]).await;
+    told(&["generate", &file, "--customers", "20000", "--start", "1997-01-01", "--days", "500"]).await;
     let import = format!("import purchases {file} --customer customer --time time --amount amount --id id");
     let first = at.json(&import, &[]).await;
     let rows = first["rows"].as_u64().unwrap();

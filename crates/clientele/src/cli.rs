@@ -333,7 +333,7 @@ pub async fn run() -> Result<()> {
         Command::Rank { as_of, target } => commands::rank(&target, as_of).await,
         Command::Models { target } => commands::models(&target).await,
         Command::Holdout { until, as_of, target } => commands::hold_out(&target, until, as_of).await,
-        Command::Generate(args) => generate::run(&args),
+        Command::Generate(args) => generate::run(&args, &Clock::system()),
         Command::Export(Export::Scores(args)) => export::scores(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Pyramid { realised, target } => commands::pyramid(&target, realised).await,

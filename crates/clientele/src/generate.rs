@@ -1,9 +1,11 @@
-//! `generate`: made-up customers who buy till they leave, as a file that `import purchases` takes. The same flags give the same file.
+//! `generate`: made-up customers who buy till they leave, as a file that `import purchases` takes. The same flags with the
+//! same first day give the same file.
 use std::{io::Write, path::PathBuf};
 
+use chassis::Clock;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::{Span, civil};
+use jiff::{Span, civil, tz::TimeZone};
 use proto::common::v1::Money;
 use value::{
     BgNbd, GammaGamma, MbgNbd, Model, Parameters, ParetoNbd,
@@ -38,9 +40,9 @@ pub struct Args {
     /// Days in all
     #[arg(long, default_value_t = 546)]
     days: u32,
-    /// The first day
-    #[arg(long, default_value = "1997-01-01", value_name = "DATE", value_parser = commands::civil_date)]
-    start: civil::Date,
+    /// The first day; left out, the one from which the last day is yesterday
+    #[arg(long, value_name = "DATE", value_parser = commands::civil_date)]
+    start: Option<civil::Date>,
     /// Who buys how often and for how long
     #[arg(long, default_value = "mbg-nbd")]
     model: Kind,
@@ -117,15 +119,32 @@ fn population(
     make().map_err(|error| Error::new(error.to_string()))
 }
 
+/// The first day: as given, or so that the last one is yesterday by `clock`. A service takes no purchases that are still to come, and today's may be.
+fn first_day(start: Option<civil::Date>, days: u32, clock: &Clock) -> Result<civil::Date> {
+    let beyond = || Error::new(format!("--days {days}: more than the calendar has"));
+    let yesterday = clock.now().to_zoned(TimeZone::UTC).date().yesterday().map_err(|_| beyond())?;
+    let until_last = Span::new().try_days(i64::from(days) - 1).map_err(|_| beyond())?;
+    let latest = yesterday.checked_sub(until_last).map_err(|_| beyond())?;
+    match start {
+        None => Ok(latest),
+        Some(start) if start <= latest => Ok(start),
+        Some(start) => Err(Error::new(format!(
+            "--start {start}: the last of {days} days would not be over yet, and no service takes purchases that are still to come; with so \
+             many --days, start on {latest} at the latest, or leave it out"
+        ))),
+    }
+}
+
 /// `generate`.
 ///
 /// # Errors
-/// Parameters out of their ranges; a file that cannot be written.
-pub fn run(args: &Args) -> Result<()> {
+/// Parameters out of their ranges; days that are still to come; a file that cannot be written.
+pub fn run(args: &Args, clock: &Clock) -> Result<()> {
     let parameters = args.parameters.unwrap_or(args.model.cdnow());
     let Args { customers, arrival_days, days, seed, .. } = *args;
     let plan = Plan { customers, arrival_days, days, seed };
     let population = population(args.model, parameters, args.spend.unwrap_or(CDNOW_SPEND), plan)?;
+    let start = first_day(args.start, days, clock)?;
     let mut output = Output::create(&args.file)?;
     let bar = ProgressBar::new(customers);
     if let Ok(style) = ProgressStyle::with_template("  making up {bar:30} {percent:>3} % of the customers, {eta} left")
@@ -135,18 +154,17 @@ pub fn run(args: &Args) -> Result<()> {
     if !shows_progress() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
-    let rows = write(&population, args.start, &args.currency, &mut output, &bar)?;
+    let rows = write(&population, start, &args.currency, &mut output, &bar)?;
     bar.finish_and_clear();
     let to_stdout = output.is_stdout();
     output.finish()?;
     if !to_stdout {
-        let count = |number: u64| view::count(i64::try_from(number).unwrap_or(i64::MAX));
         let file = args.file.display();
         view::line(format!(
-            "{} purchases of {} customers. Import them: clientele import purchases {file} --customer customer --time time \
+            "{} of {}. Import them: clientele import purchases {file} --customer customer --time time \
              --amount amount --id id --currency {}",
-            count(rows),
-            count(customers),
+            view::counted(rows, "purchase"),
+            view::counted(customers, "customer"),
             args.currency
         ));
     }
@@ -225,10 +243,14 @@ mod tests {
         <Cli as clap::Parser>::try_parse_from(base.iter().chain(more)).unwrap().args
     }
 
+    fn clock() -> Clock {
+        Clock::mock("1998-07-01T08:00:00Z".parse().unwrap())
+    }
+
     fn written(more: &[&str]) -> String {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("made-up.csv");
-        run(&args(file.clone(), more)).unwrap();
+        run(&args(file.clone(), more), &clock()).unwrap();
         std::fs::read_to_string(file).unwrap()
     }
 
@@ -246,6 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_day_is_yesterday_or_earlier() {
+        let first = |start: Option<&str>, days| {
+            let start = start.map(|day| day.parse().unwrap());
+            first_day(start, days, &clock()).map(|day| day.to_string()).map_err(|error| error.to_string())
+        };
+        assert_eq!(first(None, 1).unwrap(), "1998-06-30");
+        assert_eq!(first(None, 546).unwrap(), "1997-01-01");
+        assert_eq!(first(Some("1990-05-01"), 546).unwrap(), "1990-05-01");
+        assert_eq!(first(Some("1997-01-01"), 546).unwrap(), "1997-01-01");
+        let wrong = first(Some("1997-01-02"), 546).unwrap_err();
+        assert!(wrong.contains("--start 1997-01-02") && wrong.contains("1997-01-01 at the latest"), "{wrong}");
+        assert!(first(None, u32::MAX).unwrap_err().contains("--days"));
+    }
+
+    #[test]
     fn every_model_and_currency_can_be_made_up() {
         for model in ["bg-nbd", "mbg-nbd", "pareto-nbd"] {
             assert!(written(&["--model", model, "--customers", "100"]).lines().count() > 100);
@@ -260,7 +297,7 @@ mod tests {
     fn parameters_out_of_range_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("none.csv");
-        let refused = |more: &[&str]| run(&args(file.clone(), more)).unwrap_err().to_string();
+        let refused = |more: &[&str]| run(&args(file.clone(), more), &clock()).unwrap_err().to_string();
         assert!(refused(&["--parameters", "0,1,1,1"]).contains('r'));
         assert!(refused(&["--arrival-days", "600"]).contains("arrival_days"));
         assert!(numbers::<4>("1,2,3").is_err() && numbers::<3>("1,2,x").is_err());
