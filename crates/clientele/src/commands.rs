@@ -144,9 +144,10 @@ pub fn pyramid_table(reply: &scoring::GetPyramidResponse) -> String {
         .fold(0_i64, |sum, tier| sum.saturating_add(tier.revenue.as_ref().map_or(0, |m| m.minor_units)));
     let currency =
         reply.tiers.iter().find_map(|tier| tier.revenue.as_ref()).map(|m| m.currency_code.clone()).unwrap_or_default();
+    let (lowest, revenue) = (format!("lowest value, {currency}"), format!("revenue, {currency}"));
     let total = proto::common::v1::Money { currency_code: currency, minor_units: total };
     let table = view::table(
-        &["tier", "customers", "share of revenue", "share of value", "lowest value", "revenue", ""],
+        &["tier", "customers", "share of revenue", "share of value", &lowest, &revenue, ""],
         &[1, 2, 3, 4, 5],
         reply.tiers.iter().map(|tier| {
             vec![
@@ -154,8 +155,8 @@ pub fn pyramid_table(reply: &scoring::GetPyramidResponse) -> String {
                 view::count(tier.customers),
                 view::percent(tier.revenue_share),
                 view::percent(tier.profit_share),
-                view::money(tier.lowest_value.as_ref()),
-                view::money(tier.revenue.as_ref()),
+                view::amount(tier.lowest_value.as_ref()),
+                view::amount(tier.revenue.as_ref()),
                 bar(tier.revenue_share),
             ]
         }),

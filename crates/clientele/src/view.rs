@@ -1,54 +1,23 @@
 //! How answers look: tables for people, canonical protobuf JSON for programs.
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     sync::OnceLock,
 };
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use proto::{common::v1::Money, scoring::v1 as scoring};
 
 use crate::client::{Error, Result};
 
-/// Width of tables that go to a file or a pipe, in characters: a page of a report, on its side.
-const WIDTH: u16 = 140;
+mod table;
+pub use table::table;
 
 /// Prints a line to standard output. A reader that went away (`| head`) ends the program quietly, as it does for other tools.
 pub fn line(text: impl AsRef<str>) {
     if writeln!(io::stdout().lock(), "{}", text.as_ref()).is_err() {
         std::process::exit(0);
     }
-}
-
-/// A table with a header; columns named in `right` (by index) hold numbers.
-pub fn table(header: &[&str], right: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header);
-    // Lines above, below and under the header; rows stand close, so that a page holds many.
-    for line in [
-        TableComponent::HorizontalLines,
-        TableComponent::MiddleIntersections,
-        TableComponent::LeftBorderIntersections,
-        TableComponent::RightBorderIntersections,
-    ] {
-        table.remove_style(line);
-    }
-    if !io::stdout().is_terminal() {
-        table.set_width(WIDTH);
-    }
-    for row in rows {
-        table.add_row(row.into_iter().map(Cell::new));
-    }
-    for index in right {
-        if let Some(column) = table.column_mut(*index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.to_string()
 }
 
 /// Prints a message as canonical protobuf JSON on one line. `name` is its full name.
@@ -92,6 +61,11 @@ pub fn counted(number: u64, what: &str) -> String {
 
 /// Money for people: `244,091.94 USD`; a dash where there is none.
 pub fn money(money: Option<&Money>) -> String {
+    money.map_or_else(|| "–".to_owned(), |of| format!("{} {}", amount(Some(of)), of.currency_code))
+}
+
+/// Money below a title that names its currency: `244,091.94`; a dash where there is none.
+pub fn amount(money: Option<&Money>) -> String {
     let Some(money) = money else { return "–".to_owned() };
     let exponent = Money::exponent(&money.currency_code);
     let unit = 10_u64.pow(exponent);
@@ -100,7 +74,7 @@ pub fn money(money: Option<&Money>) -> String {
     let whole = count(i64::try_from(whole).unwrap_or(i64::MAX));
     let width = exponent as usize;
     let fraction = if exponent == 0 { String::new() } else { format!(".{rest:0width$}") };
-    format!("{sign}{whole}{fraction} {}", money.currency_code)
+    format!("{sign}{whole}{fraction}")
 }
 
 /// A share as per cent.
