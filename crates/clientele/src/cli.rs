@@ -211,7 +211,7 @@ pub struct Target {
     /// Token to present, where the server asks for one; better given in the environment, where no list of processes shows it
     #[arg(long, value_name = "TOKEN", env = "CLIENTELE_TOKEN", hide_env_values = true, value_parser = secret)]
     pub token: Option<Secret>,
-    /// Print canonical protobuf JSON instead of tables
+    /// Print the answer as protobuf JSON instead of tables, 64-bit integers as numbers
     #[arg(long)]
     pub json: bool,
 }

@@ -1,4 +1,4 @@
-//! How answers look: tables for people, canonical protobuf JSON for programs.
+//! How answers look: tables for people, protobuf JSON for programs.
 use std::{
     io::{self, Write},
     sync::OnceLock,
@@ -11,7 +11,7 @@ use proto::{common::v1::Money, scoring::v1 as scoring};
 use crate::client::{Error, Result};
 
 mod table;
-pub use table::table;
+pub use table::{firm, table};
 
 /// Prints a line to standard output. A reader that went away (`| head`) ends the program quietly, as it does for other tools.
 pub fn line(text: impl AsRef<str>) {
@@ -20,7 +20,7 @@ pub fn line(text: impl AsRef<str>) {
     }
 }
 
-/// Prints a message as canonical protobuf JSON on one line. `name` is its full name.
+/// Prints a message as protobuf JSON on one line, canonical but for 64-bit integers, which are numbers. `name` is its full name.
 ///
 /// # Errors
 /// A message that the descriptors do not know.
