@@ -65,7 +65,7 @@ async fn made_up_customers_are_imported_fitted_held_out_and_exported(backend: Ba
         assert!((value - put_in).abs() < 4.0 * error, "{parameter} of {put_in}");
     }
     let models = told(&["models", "--server", &server]).await;
-    for word in ["BG/NBD", "MBG/NBD", "Pareto/NBD", "Gamma-Gamma", "95 %", "starts agreeing"] {
+    for word in ["BG/NBD", "MBG/NBD", "Pareto/NBD", "Gamma-Gamma", "95 %", "starts that agree"] {
         assert!(models.contains(word), "{word}: {models}");
     }
     let held_out = told(&["holdout", "--until", "1997-09-30", "--server", &server]).await;

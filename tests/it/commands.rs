@@ -62,6 +62,9 @@ async fn moves_between_states_are_counted_over_whole_days() {
     // On the first day everybody comes from nowhere, and it says what to do about it.
     let first = at.told("transitions", &[]).await;
     assert!(first.contains("none yet") && first.contains("--from and a day after the first record"), "{first}");
+    assert!(first.contains("The records begin Tue 1998-06-30"), "{first}");
+    // No grid of nothing: nobody stayed, nobody was kept.
+    assert!(!first.contains("tier at the start") && !first.contains(" (") && !first.contains(" 0 \n"), "{first}");
 
     world.clock.advance(SignedDuration::from_hours(24 * 3));
     let known = customers(&world.client).await.swap_remove(0).customer_id;
@@ -188,14 +191,19 @@ async fn what_is_not_there_yet_says_what_to_type() {
     }
     let customer = ensure(&world.client, &["1"]).await.swap_remove(0);
     let wrong = at.refused(&format!("complaint file {customer} --cause weather --text Rain"), &[]).await;
-    assert!(wrong.contains("clientele complaint causes"), "{wrong}");
+    assert!(wrong.contains("--cause weather: ") && wrong.contains("clientele complaint causes"), "{wrong}");
     // A page all the same, of sections that say why they are empty.
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("report.html");
     let said = at.json(&format!("report {}", page.display()), &[]).await;
     let html = std::fs::read_to_string(&page).unwrap();
     assert_eq!((said["bytes"].as_u64(), said["file"].as_str()), (Some(html.len() as u64), page.to_str()));
-    for text in ["Nobody has bought yet", "No model of buying is in force: run `clientele fit`", "There are none yet"] {
+    for text in [
+        "Run `clientele rank`",
+        "Nobody has bought yet",
+        "No model of buying is in force: run `clientele fit`",
+        "There are none yet",
+    ] {
         assert!(html.contains(text), "{text}");
     }
     assert!(at.told("report -", &[]).await.starts_with("<!doctype html>"));
@@ -254,6 +262,9 @@ async fn arguments_that_make_no_sense_are_told_what_is_allowed() {
     let columns = ["--customer", "who", "--time", "2", "--amount", "3"];
     let wrong = refused(&[&["import", "purchases", binary.to_str().unwrap()][..], &columns].concat()).await;
     assert!(wrong.contains("--customer who: no such column") && wrong.contains("no text"), "{wrong}");
+    assert!(!wrong.contains(|c: char| c.is_control() && c != '\n'), "a terminal obeys control characters");
+    let wrong = refused(&["generate", &format!("{here}/g.csv"), "--start", "2999-01-01"]).await;
+    assert!(wrong.contains("--start 2999-01-01") && wrong.contains("at the latest"), "{wrong}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half done lies about");
 }
 

@@ -84,6 +84,12 @@ impl From<Status> for Error {
     }
 }
 
+/// An error on one line of a page: what the service said, and what to type next.
+pub(crate) fn sentence(status: &Status) -> String {
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    format!("{}.{}", status.message(), next_step(&reason).replace("\n ", ""))
+}
+
 /// What to type next, where an error has one answer: the service speaks to programs and names calls.
 pub(crate) fn next_step(reason: &str) -> &'static str {
     match reason {

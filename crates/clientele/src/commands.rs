@@ -25,7 +25,7 @@ pub use complaint::{Complaint, complaint, complaint_state, show_complaint};
 pub use models::{
     all as all_models, ask_to_hold_out, fit, held_out, hold_out, model_name, models, parameters, rounded, with_interval,
 };
-pub use segment::{Segment, segment};
+pub use segment::{Segment, segment, state as segment_state};
 pub use transitions::transitions;
 pub use watch::{Feed, watch};
 
@@ -72,8 +72,8 @@ pub async fn rank(target: &Target, as_of: Option<scoring::Date>) -> Result<()> {
     }
     if let Some(scoring::operation::Outcome::Rank(rank)) = operation.outcome {
         view::line(format!(
-            "{} customers ranked; {} changed their standing. See `clientele pyramid`.",
-            view::count(rank.customers),
+            "{} ranked; {} changed their standing. See `clientele pyramid`.",
+            view::counted(rank.customers.unsigned_abs(), "customer"),
             view::count(rank.changed)
         ));
         if !rank.realised_alone.is_empty() {
@@ -162,9 +162,9 @@ pub fn pyramid_table(reply: &scoring::GetPyramidResponse) -> String {
         }),
     );
     format!(
-        "Pyramid by {basis}, purchases to {}: {} customers, revenue {}\n{table}",
+        "Pyramid by {basis}, purchases to {}: {}, revenue {}\n{table}",
         view::day(reply.as_of.as_ref()),
-        view::count(reply.customers),
+        view::counted(reply.customers.unsigned_abs(), "customer"),
         view::money(Some(&total))
     )
 }

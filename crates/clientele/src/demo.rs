@@ -174,8 +174,8 @@ async fn fit(client: &Client) -> Result<()> {
         let fitted = if likelihood.is_empty() { String::new() } else { format!("{:.1}", model.log_likelihood) };
         vec![
             commands::model_name(model.kind).to_owned(),
-            commands::parameters(model),
-            parameters.to_owned(),
+            view::firm(&commands::parameters(model)),
+            view::firm(parameters),
             fitted,
             likelihood.to_owned(),
             paper.to_owned(),

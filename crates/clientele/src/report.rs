@@ -7,7 +7,7 @@ use value::{BgNbd, MbgNbd, Model, Parameters, ParetoNbd};
 
 use crate::{
     cli::Target,
-    client::{Client, Error, Result, request},
+    client::{Client, Error, Result, request, sentence},
     commands,
     output::Output,
     progress::Progress,
@@ -181,7 +181,7 @@ async fn pyramids(client: &Client) -> Result<String> {
         let reply = match client.scoring().get_pyramid(request(message)).await {
             Ok(reply) => reply.into_inner(),
             Err(status) if status.code() == tonic::Code::FailedPrecondition => {
-                html.push_str(&paragraph(&format!("By {name}: {}.", status.message())));
+                html.push_str(&paragraph(&format!("By {name}: {}", sentence(&status))));
                 continue;
             }
             Err(status) => return Err(status.into()),
@@ -281,7 +281,7 @@ async fn tracking(
     let until = until.unwrap_or_else(|| to_proto(default));
     let operation = match commands::ask_to_hold_out(client, until, Some(to_proto(last)), progress).await {
         Ok(operation) => operation,
-        Err(error) => return Ok(paragraph(&format!("Not available: {error}."))),
+        Err(error) => return Ok(paragraph(&format!("Not available: {}.", error.to_string().trim_end_matches('.')))),
     };
     let found = commands::held_out(&operation)?;
     let Some(one) = found.assessments.first() else { return Ok(paragraph("No model could be fitted.")) };
@@ -428,12 +428,13 @@ async fn segments(client: &Client) -> String {
         };
         let values = statistics.values.as_ref();
         rows.push(vec![
-            segment.display_name,
+            segment.display_name.clone(),
+            commands::segment_state(&segment),
             segment.expression,
             view::count(statistics.customers),
             view::money(values.and_then(|values| values.realised_value.as_ref())),
             view::money(values.and_then(|values| values.lifetime_value.as_ref())),
         ]);
     }
-    table(&["segment", "who is in it", "customers", "realised", "lifetime"], &[2, 3, 4], rows)
+    table(&["segment", "state", "who is in it", "customers", "realised", "lifetime"], &[3, 4, 5], rows)
 }

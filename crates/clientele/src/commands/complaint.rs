@@ -143,7 +143,7 @@ pub async fn complaint(command: Complaint) -> Result<()> {
             let client = target.client()?;
             let complaint = complaints::Complaint {
                 customer_id: customer_id(&client, &customer).await?,
-                cause_id: cause,
+                cause_id: cause.clone(),
                 severity: severity.into(),
                 description: text,
                 ..Default::default()
@@ -152,9 +152,9 @@ pub async fn complaint(command: Complaint) -> Result<()> {
             let message = complaints::FileComplaintRequest { request_id, complaint: Some(complaint) };
             let reply = client.complaints().file_complaint(request(message)).await;
             let reply = reply.map_err(|status| match status.code() {
-                tonic::Code::NotFound => {
-                    Error::new(format!("{}\n  `clientele complaint causes` lists the causes.", Error::from(status)))
-                }
+                tonic::Code::NotFound if status.message().contains("cause") => Error::new(format!(
+                    "--cause {cause}: is no cause of complaints; `clientele complaint causes` lists those there are"
+                )),
                 _ => Error::from(status),
             })?;
             answer(&target, reply.into_inner().complaint)

@@ -176,8 +176,8 @@ fn table(models: &[scoring::FittedModel]) -> String {
         &[
             "model",
             "parameters (95 % interval)",
-            "log-likelihood",
-            "starts agreeing",
+            "log likelihood",
+            "starts that agree",
             "customers",
             "purchases to",
             "in force",

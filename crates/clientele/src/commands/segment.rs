@@ -140,8 +140,12 @@ pub async fn segment(command: Segment) -> Result<()> {
     }
 }
 
-fn state(segment: &scoring::Segment) -> String {
-    view::word(segment.state().as_str_name(), "SEGMENT_STATE_")
+/// How far a segment is: while it is being filled, what is said of its members is not all.
+pub fn state(segment: &scoring::Segment) -> String {
+    match segment.state() {
+        scoring::SegmentState::Filling => "being filled".to_owned(),
+        state => view::word(state.as_str_name(), "SEGMENT_STATE_"),
+    }
 }
 
 async fn get(client: &Client, segment_id: String, with_values: bool) -> Result<scoring::GetSegmentResponse> {
@@ -173,8 +177,8 @@ async fn show(target: &Target, id: String) -> Result<()> {
     view::line(format!("  {}", segment.expression));
     let values = statistics.values.unwrap_or_default();
     view::line(format!(
-        "{} customers, worth {}: {} so far and {} to come",
-        view::count(statistics.customers),
+        "{}, worth {}: {} so far and {} to come",
+        view::counted(statistics.customers.unsigned_abs(), "customer"),
         view::money(values.lifetime_value.as_ref()),
         view::money(values.realised_value.as_ref()),
         view::money(values.expected_value.as_ref()),
@@ -286,7 +290,8 @@ async fn cluster(target: &Target, clusters: i32, seed: i64) -> Result<()> {
     });
     view::line(view::table(&["segment", "name", "customers", "share", "what sets it apart"], &[2, 3], rows));
     view::line(format!(
-        "Mean silhouette {:.2}. Each is a segment: see `clientele segment show ID`.",
+        "Mean silhouette {:.2}. Each is a segment and is being filled; `clientele segment list` says when it is ready, and `clientele segment \
+         show ID` who is in it.",
         result.silhouette
     ));
     Ok(())

@@ -20,10 +20,10 @@ pub async fn transitions(target: &Target, from: Option<scoring::Date>, to: Optio
         return view::json("clientele.scoring.v1.GetTransitionsResponse", &reply);
     }
     view::line(format!(
-        "From {} to {}: {} customers at the end, {} won back.",
+        "From {} to {}: {} at the end, {} won back.",
         view::time(reply.start_time.as_ref()),
         view::time(reply.end_time.as_ref()),
-        view::count(reply.customers),
+        view::counted(reply.customers.unsigned_abs(), "customer"),
         view::count(reply.regained)
     ));
     if reply.customers == 0 {
@@ -35,16 +35,37 @@ pub async fn transitions(target: &Target, from: Option<scoring::Date>, to: Optio
         });
         return Ok(());
     }
+    // Then everybody came from nowhere: where they came to says it all, and who was kept or lost of the tiers is nobody.
+    let from_nowhere = reply.relationships.iter().all(|cell| cell.from == 0 || cell.customers == 0);
+    let mut bracketed = false;
+    let mut show = |what: &str, cells: Vec<Cell>, name: fn(i32) -> String| {
+        let of_start = |cell: &Cell| !from_nowhere || cell.0.0 == 0;
+        let cells = cells.into_iter().filter(of_start).map(|(pair, (customers, moves))| {
+            let moves = if from_nowhere { customers } else { moves };
+            bracketed |= brackets(pair, customers, moves);
+            (pair, (customers, moves))
+        });
+        let cells: Vec<Cell> = cells.collect();
+        view::line(matrix(what, cells.into_iter(), name));
+    };
     let cells = reply.relationships.iter().map(|cell| ((cell.from, cell.to), (cell.customers, cell.moves)));
-    view::line(matrix("relationship", cells, view::relationship));
+    show("relationship", cells.collect(), view::relationship);
     let cells = reply.stages.iter().map(|cell| ((cell.from, cell.to), (cell.customers, cell.moves)));
-    view::line(matrix("stage", cells, view::stage));
+    show("stage", cells.collect(), view::stage);
     let cells = reply.tiers.iter().map(|cell| ((cell.from, cell.to), (cell.customers, cell.moves)));
-    view::line(matrix("tier", cells, view::tier));
-    view::line("In brackets: how often customers moved so within the period, where that is another number.");
-    if reply.relationships.iter().all(|cell| cell.from == 0 || cell.customers == 0) {
+    show("tier", cells.collect(), view::tier);
+    if from_nowhere {
+        let first = view::time(reply.first_record_time.as_ref());
+        view::line(format!(
+            "Nobody had a state at the start, so that nobody can have been kept or lost. The records begin {first}: with --from and a day \
+             after the first record it shows who moved since."
+        ));
+        return Ok(());
+    }
+    if bracketed {
         view::line(
-            "Nobody had a state at the start; with --from and a day after the first record it shows who moved since.",
+            "449 (455) means: 449 customers stood there at the start and here at the end, and 455 times somebody moved so in between, \
+             those who moved on included.",
         );
     }
     let share = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), view::percent);
@@ -64,8 +85,16 @@ pub async fn transitions(target: &Target, from: Option<scoring::Date>, to: Optio
     Ok(())
 }
 
+/// From and to; customers and moves.
+type Cell = ((i32, i32), (i64, i64));
+
+/// Whether the moves are told apart from the customers.
+fn brackets((from, to): (i32, i32), customers: i64, moves: i64) -> bool {
+    from != to && customers != moves
+}
+
 /// A table with a row for each state at the start and a column for each at the end; in brackets the moves, where they differ.
-fn matrix(what: &str, cells: impl Iterator<Item = ((i32, i32), (i64, i64))>, name: fn(i32) -> String) -> String {
+fn matrix(what: &str, cells: impl Iterator<Item = Cell>, name: fn(i32) -> String) -> String {
     let cells: BTreeMap<(i32, i32), (i64, i64)> = cells.filter(|(_, counts)| *counts != (0, 0)).collect();
     let states = |of: fn(&(i32, i32)) -> i32| cells.keys().map(of).collect::<BTreeSet<i32>>();
     let (starts, ends) = (states(|pair| pair.0), states(|pair| pair.1));
@@ -76,7 +105,7 @@ fn matrix(what: &str, cells: impl Iterator<Item = ((i32, i32), (i64, i64))>, nam
         let mut row = vec![name(from)];
         row.extend(ends.iter().map(|to| match cells.get(&(*from, *to)) {
             None => String::new(),
-            Some((customers, moves)) if from == to || customers == moves => view::count(*customers),
+            Some((customers, moves)) if !brackets((*from, *to), *customers, *moves) => view::count(*customers),
             Some((customers, moves)) => format!("{} ({})", view::count(*customers), view::count(*moves)),
         }));
         row
