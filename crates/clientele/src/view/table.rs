@@ -14,7 +14,7 @@ const FIRM: &str = "\u{a0}";
 
 /// Names with their figures, parted by two blanks, each name kept with its figure: `r 0.243  alpha 4.414`.
 pub fn firm(pairs: &str) -> String {
-    pairs.split("  ").map(|pair| pair.replace(' ', FIRM)).collect::<Vec<_>>().join(" ")
+    pairs.split("  ").map(|pair| pair.replace(' ', FIRM)).collect::<Vec<_>>().join("  ")
 }
 
 /// A table with a header; columns named in `right` (by index) hold numbers, which are never broken. A last column without a title holds bars,
@@ -51,10 +51,14 @@ fn try_within(width: Option<u16>, header: &[&str], right: &[usize], rows: &[Vec<
         .load_preset(presets::UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
-    // Lines above, below and under the header; rows stand close, so that a page holds many.
+    // Lines above, below and under the header; rows and columns stand close, so that a page holds many.
     for line in [
         TableComponent::HorizontalLines,
         TableComponent::MiddleIntersections,
+        // Without them no blank parts the columns, whose cells have blanks of their own.
+        TableComponent::TopBorderIntersections,
+        TableComponent::MiddleHeaderIntersections,
+        TableComponent::BottomBorderIntersections,
         TableComponent::LeftBorderIntersections,
         TableComponent::RightBorderIntersections,
     ] {
@@ -69,25 +73,60 @@ fn try_within(width: Option<u16>, header: &[&str], right: &[usize], rows: &[Vec<
             Cell::new(cell)
         }));
     }
-    let words = |text: &str| -> usize {
-        text.split([' ', '\n']).map(|word| word.chars().count()).max().unwrap_or_default().min(LONGEST_WORD)
-    };
-    for (index, title) in header.iter().enumerate() {
-        let cells = rows.iter().filter_map(|row| row.get(index));
-        let number = right.contains(&index);
-        let longest =
-            cells.map(|cell| if number { cell.chars().count() } else { words(cell) }).max().unwrap_or_default();
-        let least = u16::try_from(longest.max(words(title)) + PADDING).unwrap_or(WIDTH);
-        if let Some(column) = table.column_mut(index) {
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
-            if number {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
+    let room = table.width().map(usize::from);
+    let columns: Vec<Column> = (0..header.len())
+        .map(|index| Column::of(header[index], right.contains(&index), rows.iter().filter_map(|row| row.get(index))))
+        .collect();
+    let widths = share_out(&columns, room.unwrap_or(usize::MAX));
+    for (index, width) in widths.iter().enumerate() {
+        let Some(column) = table.column_mut(index) else { continue };
+        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(u16::try_from(*width).unwrap_or(u16::MAX))));
+        if right.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let text = table.to_string();
-    let longest = text.lines().map(|line| line.trim_end().chars().count()).max().unwrap_or_default();
-    (table.width().is_none_or(|width| longest <= usize::from(width)), text.replace(FIRM, " "))
+    let wide: usize = widths.iter().sum();
+    // Borders are drawn with a blank between the columns all the same.
+    let whole = |line: &str| if line.starts_with('─') { "─".repeat(wide) } else { line.replace(FIRM, " ") };
+    let text: Vec<String> = table.lines().map(|line| whole(&line)).collect();
+    (room.is_none_or(|room| wide <= room), text.join("\n"))
+}
+
+/// What a column needs so that nothing in it is broken that must not be, and what it would take.
+struct Column {
+    least: usize,
+    most: usize,
+}
+
+impl Column {
+    fn of<'a>(title: &str, number: bool, cells: impl Iterator<Item = &'a String>) -> Self {
+        let longest =
+            |text: &str, marks: &[char]| text.split(marks).map(|part| part.chars().count()).max().unwrap_or(0);
+        let words = |text: &str| longest(text, &[' ', '\n']).min(LONGEST_WORD);
+        let mut column = Self { least: words(title), most: longest(title, &['\n']) };
+        for cell in cells {
+            column.least = column.least.max(if number { cell.chars().count() } else { words(cell) });
+            column.most = column.most.max(longest(cell, &['\n']));
+        }
+        Self { least: column.least + PADDING, most: column.most + PADDING }
+    }
+}
+
+/// The width of each column: what it needs, and of what is left a share, until it has what it would take.
+fn share_out(columns: &[Column], room: usize) -> Vec<usize> {
+    let mut widths: Vec<usize> = columns.iter().map(|column| column.least).collect();
+    let mut left = room.saturating_sub(widths.iter().sum());
+    loop {
+        let hungry: Vec<usize> = (0..columns.len()).filter(|index| widths[*index] < columns[*index].most).collect();
+        if left == 0 || hungry.is_empty() {
+            return widths;
+        }
+        for index in hungry {
+            let more = left.min(1);
+            widths[index] += more;
+            left -= more;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -116,7 +155,7 @@ mod tests {
         }
         assert!(pyramid(100).contains('█') && !pyramid(60).contains('█'));
         // Too narrow for a row: one below the other, with their titles.
-        assert_eq!(pyramid(40).matches("customers").count(), 2);
+        assert_eq!([60, 40].map(|width| pyramid(width).matches("customers").count()), [1, 2]);
     }
 
     #[test]
