@@ -201,7 +201,7 @@ async fn a_complaint_goes_its_way_at_the_terminal() {
     assert!(wrong.contains("must be solved, partly or not-solved"), "{wrong}");
     let wrong =
         refused(&["complaint", "file", &customer, "--cause", "weather", "--text", "Rain.", "--server", server]).await;
-    assert!(wrong.contains("NOT_FOUND"), "{wrong}");
+    assert!(wrong.contains("--cause weather: is no cause"), "{wrong}");
     let nobody = "0198c000-0000-7000-8000-000000000000";
     let wrong = refused(&["complaint", "get", nobody, "--server", server]).await;
     assert!(wrong.contains("not found"), "{wrong}");

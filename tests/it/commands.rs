@@ -183,6 +183,7 @@ async fn what_is_not_there_yet_says_what_to_type() {
         ("fit", "clientele import purchases"),
         ("segment cluster", "Run `clientele fit`"),
         ("watch scores --cursor nonsense", "without --cursor"),
+        ("watch scores --cursor -nonsense", "without --cursor"),
         ("decide +441632960999 --channel telex", "--channel telex: is no channel; there are "),
         ("customer nobody", "SYSTEM:ID"),
     ] {

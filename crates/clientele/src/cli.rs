@@ -160,7 +160,8 @@ enum Command {
         /// Of segment: which one; none means all of them
         segment: Option<String>,
         /// Go on after this cursor
-        #[arg(long)]
+        // Of every 64 cursors one begins with a hyphen.
+        #[arg(long, allow_hyphen_values = true)]
         cursor: Option<String>,
         /// Skip the snapshot
         #[arg(long)]
