@@ -10,12 +10,14 @@ const EXACT_BELOW: usize = 16;
 /// Below this many rows, what one moment's callers bring, counts go in steps of this; above, they are powers of two, so that there are few texts.
 const STEPS: (usize, usize) = (128, 8);
 /// Bind parameters of one statement. SQLite allows 32,766, but keeps some hundred bytes for each in every statement that it has prepared, and
-/// hundreds of rows cost each no more than thousands do.
-const MAX_PARAMETERS: usize = 8_192;
+/// hundreds of rows cost each no more than thousands do. PostgreSQL allows 65,535, and there every statement is a way there and back.
+fn max_parameters(backend: DatabaseBackend) -> usize {
+    if backend == DatabaseBackend::Postgres { 32_768 } else { 8_192 }
+}
 
 /// How many of `left` rows of `columns` columns go into the next statement.
-fn chunk(left: usize, columns: usize) -> usize {
-    let most = left.min(MAX_PARAMETERS / columns);
+fn chunk(left: usize, columns: usize, max_parameters: usize) -> usize {
+    let most = left.min(max_parameters / columns);
     let (below, step) = STEPS;
     match most {
         _ if most < EXACT_BELOW => most,
@@ -107,7 +109,7 @@ pub async fn find<C: ConnectionTrait, const N: usize>(
 ) -> Result<Vec<QueryResult>> {
     let mut keys: Vec<_> = keys.collect();
     if let Some(last) = keys.last().cloned() {
-        let rest = keys.len() % (1 << (MAX_PARAMETERS / N).ilog2());
+        let rest = keys.len() % (1 << (max_parameters(connection.get_database_backend()) / N).ilog2());
         keys.resize(keys.len() - rest + filled(rest), last);
     }
     query(connection, head, keys.into_iter(), tail).await
@@ -123,7 +125,7 @@ struct Chunks<'a, I> {
 
 impl<I: ExactSizeIterator<Item = [Value; N]>, const N: usize> Chunks<'_, I> {
     fn next(&mut self) -> Option<Statement> {
-        let count = chunk(self.rows.len(), N);
+        let count = chunk(self.rows.len(), N, max_parameters(self.backend));
         if count == 0 {
             return None;
         }
@@ -143,13 +145,15 @@ impl<I: ExactSizeIterator<Item = [Value; N]>, const N: usize> Chunks<'_, I> {
 mod tests {
     use super::*;
 
+    const MAX_PARAMETERS: usize = 8_192;
+
     #[test]
     fn few_statement_texts_cover_every_count() {
         let texts: std::collections::BTreeSet<usize> = (1..=5_000)
             .flat_map(|rows| {
                 let mut left = rows;
                 std::iter::from_fn(move || {
-                    let next = chunk(left, 8);
+                    let next = chunk(left, 8, MAX_PARAMETERS);
                     left -= next;
                     (next > 0).then_some(next)
                 })
@@ -163,7 +167,7 @@ mod tests {
     fn keys_that_are_filled_up_take_one_statement() {
         for rows in 1..=MAX_PARAMETERS / 2 {
             let filled = filled(rows);
-            assert!(filled >= rows && chunk(filled, 2) == filled, "{rows}: {filled}");
+            assert!(filled >= rows && chunk(filled, 2, MAX_PARAMETERS) == filled, "{rows}: {filled}");
         }
     }
 
