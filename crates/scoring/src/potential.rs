@@ -225,7 +225,7 @@ impl Sums {
 }
 
 /// The weights and the intercept that minimise half the mean squared error plus half the penalty times the squared weights: in one step (Hoerl and Kennard
-/// 1970), whatever the columns have in common. Descending from column to column took minutes where most of them say the same.
+/// 1970), whatever the columns have in common. Descending from column to column is slow where most of them say the same.
 fn ridge(rows: &[[f64; COLUMNS]], buyers: &[&Buyer], mean: f64) -> Result<([f64; COLUMNS], f64), NotFitted> {
     let count = rows.len() as f64;
     let mut means = [0.0; COLUMNS];

@@ -13,7 +13,7 @@ use crate::error::{Error, Fault, Result};
 const BATCH_QUEUE: usize = 16_384;
 /// Items committed together at most: keeps one commit, and so the wait of those behind it, short.
 const BATCH_MAX: usize = 1_024;
-/// Batches read at the same time: while one is with the database, the answers of another go out. More only wake each other.
+/// Batches read at the same time: while one is with the database, the answers of another go out.
 const READERS: usize = 2;
 /// Questions read together at most: many enough that a query costs each little.
 const READ_MAX: usize = 128;

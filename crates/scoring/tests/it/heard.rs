@@ -11,7 +11,7 @@ use chassis::{
 };
 use futures::future::BoxFuture;
 use proto::{
-    common::v1::FeedPosition,
+    common::v1::{FeedMark, FeedPosition},
     scoring::v1::{self as pb, watch_scores_response, watch_segment_response},
 };
 use sea_orm::{ConnectionTrait, DatabaseConnection};
@@ -45,8 +45,8 @@ pub(crate) trait Feed: Send + 'static {
     type Change: Default + Send;
     const TOPIC: &str;
     fn open(client: Client, cursor: String) -> BoxFuture<'static, Result<Streaming<Self::Message>, Status>>;
-    /// The change of a message; none of a mark.
-    fn read(message: Self::Message) -> (FeedPosition, Option<Self::Change>);
+    /// Where a message stands, and its change or mark.
+    fn read(message: Self::Message) -> (FeedPosition, Result<Self::Change, FeedMark>);
 }
 
 pub(crate) struct Scores;
@@ -61,10 +61,13 @@ impl Feed for Scores {
         Box::pin(async move { Ok(client.watch_scores(request).await?.into_inner()) })
     }
 
-    fn read(message: Self::Message) -> (FeedPosition, Option<Self::Change>) {
+    fn read(message: Self::Message) -> (FeedPosition, Result<Self::Change, FeedMark>) {
         use watch_scores_response::Event;
-        let Some(Event::Change(change)) = message.event else { return (message.position.unwrap(), None) };
-        (message.position.unwrap(), Some(change))
+        let change = match message.event.unwrap() {
+            Event::Change(change) => Ok(change),
+            Event::Mark(mark) => Err(FeedMark::try_from(mark).unwrap()),
+        };
+        (message.position.unwrap(), change)
     }
 }
 
@@ -80,11 +83,34 @@ impl Feed for Segments {
         Box::pin(async move { Ok(client.watch_segment(request).await?.into_inner()) })
     }
 
-    fn read(message: Self::Message) -> (FeedPosition, Option<Self::Change>) {
+    fn read(message: Self::Message) -> (FeedPosition, Result<Self::Change, FeedMark>) {
         use watch_segment_response::Event;
-        let Some(Event::Change(change)) = message.event else { return (message.position.unwrap(), None) };
-        (message.position.unwrap(), Some(change))
+        let change = match message.event.unwrap() {
+            Event::Change(change) => Ok(change),
+            Event::Mark(mark) => Err(FeedMark::try_from(mark).unwrap()),
+        };
+        (message.position.unwrap(), change)
     }
+}
+
+/// Reads until the snapshot is complete, or so many changes; with the cursor of each, and the snapshot's own behind it.
+pub(crate) async fn hear<F: Feed>(
+    mut stream: Streaming<F::Message>,
+    changes: Option<usize>,
+) -> Vec<(F::Change, String)> {
+    let mut heard = Vec::new();
+    while changes != Some(heard.len()) {
+        let (position, change) = F::read(stream.message().await.unwrap().unwrap());
+        match change {
+            Ok(change) => heard.push((change, position.cursor)),
+            Err(FeedMark::SnapshotComplete) if changes.is_none() => {
+                heard.push((F::Change::default(), position.cursor));
+                break;
+            }
+            Err(_) => {}
+        }
+    }
+    heard
 }
 
 /// Watches a feed for good, now here, now there, from the cursor of the last message.
@@ -100,9 +126,9 @@ pub(crate) async fn follow<F: Feed>(replicas: Replicas, mut random: Random, ear:
                 let (position, change) = F::read(message);
                 let mut heard = ear.lock().unwrap();
                 match change {
-                    Some(change) if heard.cursor.is_empty() => heard.snapshot.push(change),
-                    Some(change) => heard.changes.push((position.sequence, change)),
-                    None => {}
+                    Ok(change) if heard.cursor.is_empty() => heard.snapshot.push(change),
+                    Ok(change) => heard.changes.push((position.sequence, change)),
+                    Err(_) => {}
                 }
                 if !position.cursor.is_empty() {
                     heard.cursor = position.cursor;

@@ -7,15 +7,13 @@ use chassis::{
 };
 use futures::StreamExt;
 use jiff::SignedDuration;
-use proto::{
-    common::v1::FeedMark,
-    scoring::v1::{self as pb, watch_segment_response::Event},
-};
+use proto::scoring::v1::{self as pb, watch_segment_response::Event};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::{
     cdnow,
+    heard::{Segments, hear},
     stand::{Client, Stand, id, minor, sale},
 };
 
@@ -100,21 +98,7 @@ async fn delete(client: &Client, segment: &pb::Segment) -> Result<pb::DeleteSegm
 /// Reads until the snapshot is complete, or so many changes; with the cursor of each.
 async fn watch(client: &Client, id: &str, cursor: &str, changes: Option<usize>) -> Vec<(pb::SegmentChange, String)> {
     let request = pb::WatchSegmentRequest { segment_id: id.into(), cursor: cursor.into(), only_new: false };
-    let mut stream = client.clone().watch_segment(request).await.unwrap().into_inner();
-    let mut read = Vec::new();
-    while changes != Some(read.len()) {
-        let message = stream.next().await.unwrap().unwrap();
-        let cursor = message.position.unwrap().cursor;
-        match message.event.unwrap() {
-            Event::Change(change) => read.push((change, cursor)),
-            Event::Mark(mark) if changes.is_none() && mark == FeedMark::SnapshotComplete as i32 => {
-                read.push((pb::SegmentChange::default(), cursor));
-                break;
-            }
-            Event::Mark(_) => {}
-        }
-    }
-    read
+    hear::<Segments>(client.clone().watch_segment(request).await.unwrap().into_inner(), changes).await
 }
 
 async fn a_segment_is_filled_and_then_kept_by_change(backend: Backend) {

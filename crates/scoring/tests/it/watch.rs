@@ -7,13 +7,11 @@ use chassis::{
 };
 use futures::StreamExt;
 use jiff::SignedDuration;
-use proto::{
-    common::v1::FeedMark,
-    scoring::v1::{self as pb, watch_scores_response::Event},
-};
+use proto::scoring::v1::{self as pb, watch_scores_response::Event};
 
 use crate::{
     cdnow,
+    heard::{Scores, hear},
     stand::{Client, Stand, back, cost, id, invoice, sale},
 };
 
@@ -30,21 +28,7 @@ db_tests!(
 /// Reads changes until the snapshot is complete, or so many.
 async fn read(client: &Client, cursor: &str, only_new: bool, changes: Option<usize>) -> Vec<(pb::ScoreChange, String)> {
     let request = pb::WatchScoresRequest { cursor: cursor.into(), only_new };
-    let mut stream = client.clone().watch_scores(request).await.unwrap().into_inner();
-    let mut read = Vec::new();
-    while changes != Some(read.len()) {
-        let message = stream.next().await.unwrap().unwrap();
-        let cursor = message.position.unwrap().cursor;
-        match message.event.unwrap() {
-            Event::Change(change) => read.push((change, cursor)),
-            Event::Mark(mark) if changes.is_none() && mark == FeedMark::SnapshotComplete as i32 => {
-                read.push((pb::ScoreChange::default(), cursor));
-                break;
-            }
-            Event::Mark(_) => {}
-        }
-    }
-    read
+    hear::<Scores>(client.clone().watch_scores(request).await.unwrap().into_inner(), changes).await
 }
 
 async fn a_watch_begins_with_a_snapshot_and_goes_on_with_changes(backend: Backend) {
