@@ -14,7 +14,10 @@ use std::{
     path::PathBuf,
     pin::Pin,
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,6 +44,7 @@ use crate::{
 
 mod batcher;
 pub mod bulk;
+mod checkpoint;
 mod columns;
 mod migrations;
 pub use batcher::Batcher;
@@ -87,6 +91,8 @@ struct Inner {
     snapshots: DatabaseConnection,
     clock: Clock,
     feed: feed::Head,
+    /// How many transactions were committed.
+    commits: AtomicU64,
 }
 
 impl Db {
@@ -108,8 +114,10 @@ impl Db {
         };
         migrate::<M>(&write).await?;
         let feed = feed::Head::read(&read).await?;
-        let db = Self(Arc::new(Inner { write, read, snapshots, clock: clock.clone(), feed }));
+        let db =
+            Self(Arc::new(Inner { write, read, snapshots, clock: clock.clone(), feed, commits: AtomicU64::new(0) }));
         feed::spawn_poller(&db);
+        checkpoint::spawn(&db);
         Ok(db)
     }
 
@@ -203,6 +211,7 @@ impl Db {
         let changes = tx.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
         let changes = feed::append(&tx.inner, changes, &self.0.clock).await?;
         tx.inner.commit().await.map_err(Error::from)?;
+        self.0.commits.fetch_add(1, Ordering::Relaxed);
         self.0.feed.committed(changes);
         Ok(value)
     }
@@ -362,8 +371,7 @@ async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnec
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
         .foreign_keys(true)
         .pragma("cache_size", SQLITE_WRITER_CACHE)
-        // 32 MB instead of 4: pages that are written again and again, as the customers of a busy day are, reach the file once.
-        .pragma("wal_autocheckpoint", "8192")
+        .pragma("wal_autocheckpoint", checkpoint::WRITER_FROM)
         .pragma("temp_store", "MEMORY")
         .statement_cache_capacity(256)
         .row_buffer_size(ROW_BUFFER)
