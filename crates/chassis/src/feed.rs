@@ -95,8 +95,7 @@ pub(crate) async fn append(tx: &DatabaseTransaction, changes: Vec<Pending>, cloc
             change.create_time.into(),
         ]
     });
-    bulk::execute(tx, "INSERT INTO outbox (seq, topic, key, payload, traceparent, create_time) VALUES ", rows, "")
-        .await?;
+    bulk::insert(tx, "INSERT INTO outbox (seq, topic, key, payload, traceparent, create_time)", rows, "").await?;
     Ok(changes)
 }
 

@@ -1,4 +1,5 @@
 //! The schema. A migration that has been released never changes: add the next one (expand, then contract).
+use chassis::db::create_keyed_table;
 use chassis::db::sql;
 use sea_orm::ConnectionTrait;
 use sea_orm_migration::{
@@ -100,16 +101,16 @@ impl MigrationTrait for Tables {
                     .to_owned(),
             )
             .await?;
-        manager
-            .create_table(
-                Table::create()
-                    .table("customer")
-                    .col(uuid("customer_id").primary_key())
-                    .col(integer("tier"))
-                    .col(big_integer("revision"))
-                    .to_owned(),
-            )
-            .await
+        create_keyed_table(
+            manager,
+            Table::create()
+                .table("customer")
+                .col(uuid("customer_id").primary_key())
+                .col(integer("tier"))
+                .col(big_integer("revision"))
+                .to_owned(),
+        )
+        .await
     }
 }
 

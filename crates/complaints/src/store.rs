@@ -343,8 +343,13 @@ pub(crate) async fn snapshot(
         .collect())
 }
 
-const TIERS: Kept<3> =
-    Kept { table: "customer", key: "customer_id", revision: "revision", columns: &["tier", "revision"] };
+const TIERS: Kept<3> = Kept {
+    table: "customer",
+    key: "customer_id",
+    revision: "revision",
+    columns: &["tier", "revision"],
+    shows_revision: false,
+};
 
 /// Keeps what scoring announced of tiers, and locks those customers' rows; the customers whose row changed.
 pub(crate) async fn put_tiers(tx: &Tx<'_>, news: &BTreeMap<Uuid, Newest<'_, Tier>>) -> Result<Vec<Uuid>> {

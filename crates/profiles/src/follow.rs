@@ -11,10 +11,17 @@ use chassis::{
     db::BoxFuture,
     feed::{self, Change, Newest, Turn},
 };
-use proto::{complaints::v1::ComplaintChange, scoring::v1::ScoreChange};
+use proto::{
+    complaints::v1::ComplaintChange,
+    scoring::v1::{ScoreChange, Standing},
+};
+use sea_orm::Value;
 use uuid::Uuid;
 
-use crate::store::{self, COMPLAINTS};
+use crate::{
+    customer::micros,
+    store::{self, COMPLAINTS, STANDINGS},
+};
 
 /// Starts following both peers, until the service drains.
 ///
@@ -25,18 +32,27 @@ pub(crate) fn spawn(context: &Context, db: &Db) -> Result<()> {
     feed::spawn_follow_whole::<feed::Complaints, _, _>(context, db, apply_complaints, drop_lost_complaints)
 }
 
-/// Puts the newest standing of each customer onto the record.
+/// Keeps the newest standing of each customer.
 pub(crate) fn apply_standings<'c>(tx: &'c Tx<'_>, changes: &'c [Change<ScoreChange>]) -> BoxFuture<'c, Result<()>> {
     Box::pin(async move {
         let news = feed::newest(changes, |change| {
             let standing = change.standing.as_ref()?;
             Some((standing.customer_id.as_str(), standing.revision, standing))
         });
-        store::lock(tx, &news.keys().copied().collect()).await?;
-        let (authoritative, newer_only): (Vec<_>, Vec<_>) = news.into_iter().partition(|(_, news)| news.authoritative);
-        for (news, replaces) in [(authoritative, true), (newer_only, false)] {
-            store::put_standings(tx, news.iter().map(|(id, news)| (*id, news.item)), replaces).await?;
-        }
+        let row = |id: Uuid, news: &Newest<'_, &Standing>| -> [Value; 8] {
+            let standing = news.item;
+            [
+                id.into(),
+                standing.revision.into(),
+                standing.relationship.into(),
+                standing.stage.into(),
+                standing.tier.into(),
+                standing.code.into(),
+                standing.estimated.into(),
+                standing.since.as_ref().map(micros).into(),
+            ]
+        };
+        STANDINGS.keep(tx, &news, row).await?;
         Ok(())
     })
 }
@@ -62,7 +78,7 @@ pub(crate) fn apply_complaints<'c>(
             let (customer_id, open) = news.item;
             [id.into(), customer_id.into(), news.revision.into(), open.into()]
         };
-        COMPLAINTS.put(tx, &news, row).await?;
+        COMPLAINTS.keep(tx, &news, row).await?;
         store::count_open_complaints(tx, &here).await
     })
 }

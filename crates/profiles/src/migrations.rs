@@ -1,4 +1,5 @@
 //! The schema, step by step. A step that was released is never changed: add the next one.
+use chassis::db::create_keyed_table;
 use sea_orm::{DatabaseBackend, sea_query::IndexCreateStatement};
 use sea_orm_migration::{
     prelude::*,
@@ -13,6 +14,7 @@ impl MigratorTrait for Migrator {
         let mut all = chassis::db::migrations();
         all.push(Box::new(Customers));
         all.push(Box::new(NoEdit));
+        all.push(Box::new(Standings));
         all
     }
 }
@@ -61,17 +63,17 @@ impl MigrationTrait for Customers {
         // Few have an open complaint: the index holds those alone and costs the others nothing.
         let open = index("customer", &["open_complaints"]).cond_where(Expr::col("open_complaints").gt(0)).to_owned();
         manager.create_index(open).await?;
-        manager
-            .create_table(
-                Table::create()
-                    .table("identity")
-                    .col(string_len("system", 64))
-                    .col(string("id"))
-                    .col(uuid("customer_id"))
-                    .primary_key(Index::create().col("system").col("id"))
-                    .to_owned(),
-            )
-            .await?;
+        create_keyed_table(
+            manager,
+            Table::create()
+                .table("identity")
+                .col(string_len("system", 64))
+                .col(string("id"))
+                .col(uuid("customer_id"))
+                .primary_key(Index::create().col("system").col("id"))
+                .to_owned(),
+        )
+        .await?;
         manager.create_index(index("identity", &["customer_id"])).await?;
         manager
             .create_table(
@@ -108,6 +110,41 @@ impl MigrationTrait for NoEdit {
     }
 }
 
+/// Where a customer stands changes with every purchase: a short row of its own, so that the record need not be written each time.
+struct Standings;
+
+impl MigrationName for Standings {
+    fn name(&self) -> &str {
+        "m0003_standings"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Standings {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let standing = Table::create()
+            .table("standing")
+            .col(uuid("customer_id").primary_key())
+            .col(big_integer("revision"))
+            .col(integer("relationship"))
+            .col(integer("stage"))
+            .col(integer("tier"))
+            .col(integer("code"))
+            .col(boolean("estimated"))
+            .col(big_integer_null("since"))
+            .to_owned();
+        create_keyed_table(manager, standing).await?;
+        let copy = "INSERT INTO standing SELECT customer_id, standing_revision, relationship, stage, tier, code, estimated, since \
+                    FROM customer WHERE standing_revision > 0 ORDER BY customer_id";
+        manager.get_connection().execute_unprepared(copy).await?;
+        // One by one: SQLite drops one column to a statement.
+        for column in ["standing_revision", "relationship", "stage", "tier", "code", "estimated", "since"] {
+            manager.alter_table(Table::alter().table("customer").drop_column(column).to_owned()).await?;
+        }
+        Ok(())
+    }
+}
+
 fn index(table: &'static str, columns: &[&'static str]) -> IndexCreateStatement {
     let mut index = Index::create().name(format!("{table}_{}", columns.join("_"))).table(table).to_owned();
     for column in columns {
@@ -120,9 +157,12 @@ fn index(table: &'static str, columns: &[&'static str]) -> IndexCreateStatement 
 mod tests {
     use chassis::{
         Clock, Db, Ids,
+        db::sql,
         testing::{Backend, TempDb, noon},
     };
+    use prost::Message;
     use sea_orm::ConnectionTrait;
+    use uuid::Uuid;
 
     use super::*;
     use crate::{
@@ -130,7 +170,11 @@ mod tests {
         store,
     };
 
-    chassis::db_tests!(a_database_of_the_first_step_takes_new_customers, a_database_that_never_had_the_count_does_too);
+    chassis::db_tests!(
+        a_database_of_the_first_step_takes_new_customers,
+        a_database_that_never_had_the_count_does_too,
+        standings_on_records_move_to_rows_of_their_own,
+    );
 
     /// The service as it was after its first step.
     struct First;
@@ -173,5 +217,41 @@ mod tests {
         dropped.await.unwrap();
         drop(db);
         goes_on(&temp, &clock).await;
+    }
+
+    async fn standings_on_records_move_to_rows_of_their_own(backend: Backend) {
+        let (temp, clock) = (TempDb::new(backend).await, Clock::mock(noon()));
+        let db = Db::connect::<First>(temp.url(), &clock).await.unwrap();
+        // One whom scoring has spoken of, and one whom it has not.
+        let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
+        let written = db.run_tx::<_, chassis::Error, _>("test", |tx| {
+            Box::pin(async move {
+                for (id, revision) in ids.into_iter().zip([7_i64, 0]) {
+                    let text = "INSERT INTO customer (customer_id, revision, edit, kind, name_key, details, standing_revision, \
+                                relationship, stage, tier, code, estimated, since, open_complaints, create_time, update_time) \
+                                VALUES ($1, 1, 1, 1, '', $2, $3, 3, 4, 2, 1, TRUE, 1000000, 0, 0, 0)";
+                    let details = Details::kept(Default::default()).as_proto().encode_to_vec();
+                    tx.execute_raw(sql(&**tx, text, [id.into(), details.into(), revision.into()])).await?;
+                }
+                Ok(())
+            })
+        });
+        written.await.unwrap();
+        drop(db);
+        let db = Db::connect::<Migrator>(temp.url(), &clock).await.unwrap();
+        let standing = store::get(db.read(), ids[0]).await.unwrap().standing.unwrap();
+        assert_eq!(
+            (
+                standing.revision,
+                standing.relationship,
+                standing.stage,
+                standing.tier,
+                standing.code,
+                standing.estimated
+            ),
+            (7, 3, 4, 2, 1, true)
+        );
+        assert_eq!(standing.since.unwrap().seconds, 1);
+        assert!(store::get(db.read(), ids[1]).await.unwrap().standing.is_none());
     }
 }

@@ -15,13 +15,13 @@ use proto::{profiles::v1 as pb, scoring::v1::Standing};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, Value,
-    sea_query::{Expr, ExprTrait},
+    QueryTrait, SelectTwo, Value,
+    sea_query::{Expr, ExprTrait, Func},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::customer::{Customer, Details, Identity, Kind, micros};
+use crate::customer::{Customer, Details, Identity, Kind};
 
 pub(crate) mod customer {
     use sea_orm::entity::prelude::*;
@@ -35,21 +35,59 @@ pub(crate) mod customer {
         pub(crate) kind: i32,
         pub(crate) name_key: String,
         pub(crate) details: Vec<u8>,
-        /// Revision of the standing at scoring; 0 until scoring has spoken of them.
-        pub(crate) standing_revision: i64,
-        pub(crate) relationship: i32,
-        pub(crate) stage: i32,
-        pub(crate) tier: i32,
-        pub(crate) code: i32,
-        pub(crate) estimated: bool,
-        pub(crate) since: Option<i64>,
         pub(crate) open_complaints: i32,
         pub(crate) create_time: i64,
         pub(crate) update_time: i64,
     }
 
     #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
-    pub(crate) enum Relation {}
+    pub(crate) enum Relation {
+        #[sea_orm(has_one = "super::standing::Entity")]
+        Standing,
+    }
+
+    impl Related<super::standing::Entity> for Entity {
+        fn to() -> RelationDef {
+            Relation::Standing.def()
+        }
+    }
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Where customers stand, as scoring announced it. Apart from their records: it changes with every purchase, and those may be long.
+pub(crate) mod standing {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "standing")]
+    pub(crate) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(crate) customer_id: Uuid,
+        pub(crate) revision: i64,
+        pub(crate) relationship: i32,
+        pub(crate) stage: i32,
+        pub(crate) tier: i32,
+        pub(crate) code: i32,
+        pub(crate) estimated: bool,
+        pub(crate) since: Option<i64>,
+    }
+
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {
+        #[sea_orm(
+            belongs_to = "super::customer::Entity",
+            from = "Column::CustomerId",
+            to = "super::customer::Column::CustomerId"
+        )]
+        Customer,
+    }
+
+    impl Related<super::customer::Entity> for Entity {
+        fn to() -> RelationDef {
+            Relation::Customer.def()
+        }
+    }
 
     impl ActiveModelBehavior for ActiveModel {}
 }
@@ -78,48 +116,38 @@ const PAIRS_PER_STATEMENT: usize = 5_000;
 /// Any number, the same for all replicas of this service.
 const IDENTITY_LOCK: i64 = 0x69_6465_6e74;
 
-impl customer::Model {
-    fn into_customer(self) -> Result<Customer> {
-        let details = pb::Customer::decode(&*self.details)
-            .map_err(|error| Error::Internal(format!("details of customer {}: {error}", self.customer_id)))?;
-        let standing = (self.standing_revision > 0).then(|| Standing {
-            customer_id: self.customer_id.to_string(),
-            revision: self.standing_revision,
-            relationship: self.relationship,
-            stage: self.stage,
-            tier: self.tier,
-            code: self.code,
-            estimated: self.estimated,
-            since: self.since.map(|since| chassis::clock::to_proto(at_micros(since))),
-        });
-        Ok(Customer {
-            id: self.customer_id,
-            revision: self.revision,
-            details: Details::kept(details),
-            standing,
-            open_complaints: self.open_complaints,
-            create_time: at_micros(self.create_time),
-            update_time: at_micros(self.update_time),
-        })
-    }
+fn read((row, standing): (customer::Model, Option<standing::Model>)) -> Result<Customer> {
+    let details = pb::Customer::decode(&*row.details)
+        .map_err(|error| Error::Internal(format!("details of customer {}: {error}", row.customer_id)))?;
+    let standing = standing.map(|standing| Standing {
+        customer_id: standing.customer_id.to_string(),
+        revision: standing.revision,
+        relationship: standing.relationship,
+        stage: standing.stage,
+        tier: standing.tier,
+        code: standing.code,
+        estimated: standing.estimated,
+        since: standing.since.map(|since| chassis::clock::to_proto(at_micros(since))),
+    });
+    Ok(Customer {
+        id: row.customer_id,
+        revision: row.revision,
+        details: Details::kept(details),
+        standing,
+        open_complaints: row.open_complaints,
+        create_time: at_micros(row.create_time),
+        update_time: at_micros(row.update_time),
+    })
 }
 
 impl From<&Customer> for customer::ActiveModel {
     fn from(customer: &Customer) -> Self {
-        let standing = customer.standing.clone().unwrap_or_default();
         Self {
             customer_id: Set(customer.id),
             revision: Set(customer.revision),
             kind: Set(customer.details.kind().to_proto().into()),
             name_key: Set(customer.details.name_key()),
             details: Set(customer.details.as_proto().encode_to_vec()),
-            standing_revision: Set(standing.revision),
-            relationship: Set(standing.relationship),
-            stage: Set(standing.stage),
-            tier: Set(standing.tier),
-            code: Set(standing.code),
-            estimated: Set(standing.estimated),
-            since: Set(standing.since.as_ref().map(micros)),
             open_complaints: Set(customer.open_complaints),
             create_time: Set(customer.create_time.as_microsecond()),
             update_time: Set(customer.update_time.as_microsecond()),
@@ -127,26 +155,31 @@ impl From<&Customer> for customer::ActiveModel {
     }
 }
 
-fn all(rows: Vec<customer::Model>) -> Result<Vec<Customer>> {
-    rows.into_iter().map(customer::Model::into_customer).collect()
+/// Records, each with where its customer stands.
+fn records() -> SelectTwo<customer::Entity, standing::Entity> {
+    customer::Entity::find().find_also_related(standing::Entity)
 }
 
 /// One customer.
 pub(crate) async fn get<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Customer> {
-    let row = customer::Entity::find_by_id(id).one(connection).await?;
-    row.ok_or_else(|| Error::not_found("customer", id))?.into_customer()
+    let row = records().filter(customer::Column::CustomerId.eq(id)).one(connection).await?;
+    read(row.ok_or_else(|| Error::not_found("customer", id))?)
 }
 
 /// One customer, whom no other transaction changes until this one ends.
 pub(crate) async fn get_for_update(tx: &Tx<'_>, id: Uuid) -> Result<Customer> {
     let row = customer::Entity::find_by_id(id).lock_exclusive().one(&**tx).await?;
-    row.ok_or_else(|| Error::not_found("customer", id))?.into_customer()
+    let row = row.ok_or_else(|| Error::not_found("customer", id))?;
+    // No caller changes it, so it needs no lock.
+    let standing = standing::Entity::find_by_id(id).one(&**tx).await?;
+    read((row, standing))
 }
 
 /// Those of the ids that are there, in no order.
 pub(crate) async fn find_many<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<Vec<Customer>> {
     let ids = ids.iter().copied();
-    all(customer::Entity::find().filter(customer::Column::CustomerId.is_in(ids)).all(connection).await?)
+    let rows = records().filter(customer::Column::CustomerId.is_in(ids)).all(connection).await?;
+    rows.into_iter().map(read).collect()
 }
 
 /// A page of all customers by id.
@@ -155,11 +188,11 @@ pub(crate) async fn find_page<C: ConnectionTrait>(
     after: Option<Uuid>,
     limit: u64,
 ) -> Result<Vec<Customer>> {
-    let mut select = customer::Entity::find().order_by_asc(customer::Column::CustomerId).limit(limit);
+    let mut select = records().order_by_asc(customer::Column::CustomerId).limit(limit);
     if let Some(after) = after {
         select = select.filter(customer::Column::CustomerId.gt(after));
     }
-    all(select.all(connection).await?)
+    select.all(connection).await?.into_iter().map(read).collect()
 }
 
 /// The customers of identities; those that belong to nobody are not in the map.
@@ -186,7 +219,7 @@ pub(crate) async fn lock_identities(tx: &Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Writes new customers and their identities. At most 1,000: sixteen parameters each.
+/// Writes new customers and their identities. At most 1,000: eight parameters each.
 pub(crate) async fn insert(tx: &Tx<'_>, customers: &[Customer]) -> Result<()> {
     if customers.is_empty() {
         return Ok(());
@@ -253,31 +286,14 @@ pub(crate) async fn lock(tx: &Tx<'_>, ids: &BTreeSet<Uuid>) -> Result<HashSet<Uu
     rows.iter().map(|row| Columns::of(row).take()).collect()
 }
 
-/// Puts standings onto the records of customers who are here: what is newer than what is kept, or where it is `authoritative`, whatever is kept.
-pub(crate) async fn put_standings<'a>(
-    tx: &Tx<'_>,
-    standings: impl ExactSizeIterator<Item = (Uuid, &'a Standing)>,
-    authoritative: bool,
-) -> Result<()> {
-    let head = "UPDATE customer SET standing_revision = news.column2, relationship = news.column3, stage = news.column4, \
-                tier = news.column5, code = news.column6, estimated = news.column7, since = news.column8 FROM (VALUES ";
-    let newer = if authoritative { "" } else { " AND customer.standing_revision < news.column2" };
-    let tail = format!(") AS news WHERE customer.customer_id = news.column1{newer}");
-    let rows = standings.map(|(id, standing)| -> [Value; 8] {
-        [
-            id.into(),
-            standing.revision.into(),
-            standing.relationship.into(),
-            standing.stage.into(),
-            standing.tier.into(),
-            standing.code.into(),
-            standing.estimated.into(),
-            standing.since.as_ref().map(micros).into(),
-        ]
-    });
-    bulk::execute(&**tx, head, rows, &tail).await?;
-    Ok(())
-}
+/// What is kept of where customers stand.
+pub(crate) const STANDINGS: Kept<8> = Kept {
+    table: "standing",
+    key: "customer_id",
+    revision: "revision",
+    columns: &["revision", "relationship", "stage", "tier", "code", "estimated", "since"],
+    shows_revision: true,
+};
 
 /// What is kept of complaints.
 pub(crate) const COMPLAINTS: Kept<4> = Kept {
@@ -285,6 +301,7 @@ pub(crate) const COMPLAINTS: Kept<4> = Kept {
     key: "complaint_id",
     revision: "revision",
     columns: &["customer_id", "revision", "open"],
+    shows_revision: true,
 };
 
 /// Counts the open complaints of these locked customers and puts the numbers onto their records.
@@ -342,19 +359,21 @@ pub(crate) async fn list<C: ConnectionTrait>(
     limit: u64,
 ) -> Result<Vec<Customer>> {
     use customer::Column;
-    let mut select = customer::Entity::find().limit(limit);
+    let mut select = records().limit(limit);
     if let Some(kind) = filter.kind {
         select = select.filter(Column::Kind.eq(i32::from(kind.to_proto())));
     }
     let states = [
-        (Column::Code, &filter.codes),
-        (Column::Tier, &filter.tiers),
-        (Column::Stage, &filter.stages),
-        (Column::Relationship, &filter.relationships),
+        (standing::Column::Code, &filter.codes),
+        (standing::Column::Tier, &filter.tiers),
+        (standing::Column::Stage, &filter.stages),
+        (standing::Column::Relationship, &filter.relationships),
     ];
     for (column, wanted) in states {
         if !wanted.is_empty() {
-            select = select.filter(column.is_in(wanted.iter().copied()));
+            // Whom scoring has not spoken of has no row: unspecified.
+            let state = Func::coalesce([Expr::col(column.as_column_ref()), Expr::val(0)]);
+            select = select.filter(Expr::expr(state).is_in(wanted.iter().copied()));
         }
     }
     if !filter.name_prefix.is_empty() {
@@ -386,9 +405,10 @@ pub(crate) async fn list<C: ConnectionTrait>(
             Last::Time(time, id) => ((*time).into(), *id),
             Last::Name(name, id) => (name.clone().into(), *id),
         };
-        let here = Expr::tuple([Expr::col(column), Expr::col(Column::CustomerId)]);
+        let here = Expr::tuple([column, Column::CustomerId].map(|column| Expr::col(column.as_column_ref())));
         let there = Expr::tuple([Expr::val(value), Expr::val(Uuid::from_u128(id))]);
         select = select.filter(if sort == Sort::Newest { here.lt(there) } else { here.gt(there) });
     }
-    all(select.order_by(column, order.clone()).order_by(Column::CustomerId, order).all(connection).await?)
+    let select = select.order_by(column, order.clone()).order_by(Column::CustomerId, order);
+    select.all(connection).await?.into_iter().map(read).collect()
 }

@@ -1,4 +1,5 @@
 //! The service's schema.
+use chassis::db::create_keyed_table;
 use sea_orm_migration::{
     prelude::*,
     schema::{
@@ -114,7 +115,7 @@ impl MigrationTrait for Initial {
             .col(binary_null("points"))
             .col(integer("open_complaints").default(0))
             .to_owned();
-        manager.create_table(customer).await?;
+        create_keyed_table(manager, customer).await?;
 
         // Projection: every complaint that was heard of, to know how many of a customer are open.
         let pause = Table::create()

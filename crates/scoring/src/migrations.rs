@@ -1,6 +1,7 @@
 //! The tables, as they came to be: expand first, contract later.
 //!
 //! Whole numbers are all 64 bits wide, so that sums and columns read alike on both databases.
+use chassis::db::create_keyed_table;
 use sea_orm_migration::{
     prelude::*,
     schema::{
@@ -68,31 +69,31 @@ impl MigrationTrait for Ledger {
                     .to_owned(),
             )
             .await?;
-        manager
-            .create_table(
-                Table::create()
-                    .table("customer")
-                    .col(uuid("customer_id").primary_key())
-                    .col(big_integer("profile_revision"))
-                    .col(boolean("showed_interest"))
-                    .col(boolean("targeted"))
-                    .col(big_integer("occasions"))
-                    .col(big_integer("first_day"))
-                    .col(big_integer("last_day"))
-                    .col(big_integer("day_sum"))
-                    .col(big_integer("sales_minor"))
-                    .col(big_integer("returns_minor"))
-                    .col(big_integer("first_sales_minor"))
-                    .col(big_integer("relationship"))
-                    .col(big_integer("stage"))
-                    .col(big_integer("tier"))
-                    .col(big_integer("code"))
-                    .col(boolean("estimated"))
-                    .col(big_integer("revision"))
-                    .col(big_integer("since_us"))
-                    .to_owned(),
-            )
-            .await?;
+        create_keyed_table(
+            manager,
+            Table::create()
+                .table("customer")
+                .col(uuid("customer_id").primary_key())
+                .col(big_integer("profile_revision"))
+                .col(boolean("showed_interest"))
+                .col(boolean("targeted"))
+                .col(big_integer("occasions"))
+                .col(big_integer("first_day"))
+                .col(big_integer("last_day"))
+                .col(big_integer("day_sum"))
+                .col(big_integer("sales_minor"))
+                .col(big_integer("returns_minor"))
+                .col(big_integer("first_sales_minor"))
+                .col(big_integer("relationship"))
+                .col(big_integer("stage"))
+                .col(big_integer("tier"))
+                .col(big_integer("code"))
+                .col(boolean("estimated"))
+                .col(big_integer("revision"))
+                .col(big_integer("since_us"))
+                .to_owned(),
+        )
+        .await?;
         manager
             .create_table(
                 Table::create()

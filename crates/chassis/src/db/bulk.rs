@@ -60,6 +60,38 @@ fn push_parameter(text: &mut String, backend: DatabaseBackend, number: usize) {
     }
 }
 
+/// Runs `into (…),(…) tail` over all rows, chunk by chunk in their order, where `into` is `INSERT INTO table (columns)`; how many rows were affected.
+/// The first column is never null.
+///
+/// # Errors
+/// `Database`.
+pub async fn insert<C: ConnectionTrait, const N: usize>(
+    connection: &C,
+    into: &str,
+    rows: impl ExactSizeIterator<Item = [Value; N]>,
+    tail: &str,
+) -> Result<u64> {
+    let mut chunks = Chunks::new(connection, Form::Insert, into, rows, tail);
+    let mut affected = 0;
+    while let Some(statement) = chunks.next() {
+        affected += connection.execute_raw(statement).await?.rows_affected();
+    }
+    Ok(affected)
+}
+
+/// The same with a tail that gives rows back.
+///
+/// # Errors
+/// `Database`.
+pub async fn insert_returning<C: ConnectionTrait, const N: usize>(
+    connection: &C,
+    into: &str,
+    rows: impl ExactSizeIterator<Item = [Value; N]>,
+    tail: &str,
+) -> Result<Vec<QueryResult>> {
+    fetch(connection, Chunks::new(connection, Form::Insert, into, rows, tail)).await
+}
+
 /// Runs `head (…),(…) tail` over all rows, chunk by chunk in their order; how many rows were affected.
 ///
 /// # Errors
@@ -70,7 +102,7 @@ pub async fn execute<C: ConnectionTrait, const N: usize>(
     rows: impl ExactSizeIterator<Item = [Value; N]>,
     tail: &str,
 ) -> Result<u64> {
-    let mut chunks = Chunks { backend: connection.get_database_backend(), head, rows, tail };
+    let mut chunks = Chunks::new(connection, Form::Plain, head, rows, tail);
     let mut affected = 0;
     while let Some(statement) = chunks.next() {
         affected += connection.execute_raw(statement).await?.rows_affected();
@@ -88,7 +120,13 @@ pub async fn query<C: ConnectionTrait, const N: usize>(
     rows: impl ExactSizeIterator<Item = [Value; N]>,
     tail: &str,
 ) -> Result<Vec<QueryResult>> {
-    let mut chunks = Chunks { backend: connection.get_database_backend(), head, rows, tail };
+    fetch(connection, Chunks::new(connection, Form::Plain, head, rows, tail)).await
+}
+
+async fn fetch<C: ConnectionTrait, const N: usize>(
+    connection: &C,
+    mut chunks: Chunks<'_, impl ExactSizeIterator<Item = [Value; N]>>,
+) -> Result<Vec<QueryResult>> {
     let mut found = Vec::new();
     while let Some(statement) = chunks.next() {
         found.extend(connection.query_all_raw(statement).await?);
@@ -115,28 +153,55 @@ pub async fn find<C: ConnectionTrait, const N: usize>(
     query(connection, head, keys.into_iter(), tail).await
 }
 
+/// What the rows stand in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As they are.
+    Plain,
+    /// In an INSERT: some rows of nulls may be among them, which it leaves out. So a moment's worth of rows takes one statement in one of few texts.
+    Insert,
+}
+
 /// Rows on their way into statements.
 struct Chunks<'a, I> {
     backend: DatabaseBackend,
+    form: Form,
     head: &'a str,
     rows: I,
     tail: &'a str,
 }
 
-impl<I: ExactSizeIterator<Item = [Value; N]>, const N: usize> Chunks<'_, I> {
+impl<'a, I: ExactSizeIterator<Item = [Value; N]>, const N: usize> Chunks<'a, I> {
+    fn new<C: ConnectionTrait>(connection: &C, form: Form, head: &'a str, rows: I, tail: &'a str) -> Self {
+        Self { backend: connection.get_database_backend(), form, head, rows, tail }
+    }
+
     fn next(&mut self) -> Option<Statement> {
-        let count = chunk(self.rows.len(), N, max_parameters(self.backend));
+        let most = max_parameters(self.backend);
+        let left = self.rows.len();
+        let fills = self.form == Form::Insert && (EXACT_BELOW..=STEPS.0).contains(&left);
+        let (count, filled) = if fills { (left, filled(left)) } else { [chunk(left, N, most); 2].into() };
         if count == 0 {
             return None;
         }
-        let mut text = String::with_capacity(self.head.len() + self.tail.len() + count * N * 7);
+        let mut text = String::with_capacity(self.head.len() + self.tail.len() + filled * N * 7 + 64);
         text.push_str(self.head);
-        push_rows(&mut text, self.backend, count, N);
+        match self.form {
+            Form::Plain => {}
+            Form::Insert if fills => text.push_str(" SELECT * FROM (VALUES "),
+            Form::Insert => text.push_str(" VALUES "),
+        }
+        push_rows(&mut text, self.backend, filled, N);
+        if fills {
+            text.push_str(") AS filled WHERE column1 IS NOT NULL");
+        }
         text.push_str(self.tail);
-        let mut values = Vec::with_capacity(count * N);
+        let mut values = Vec::with_capacity(filled * N);
         for row in self.rows.by_ref().take(count) {
             values.extend(row);
         }
+        let nulls: Vec<Value> = values.iter().take(N).map(Value::as_null).collect();
+        values.extend(nulls.iter().cycle().take((filled - count) * N).cloned());
         Some(Statement::from_sql_and_values(self.backend, text, values))
     }
 }
@@ -168,6 +233,25 @@ mod tests {
         for rows in 1..=MAX_PARAMETERS / 2 {
             let filled = filled(rows);
             assert!(filled >= rows && chunk(filled, 2, MAX_PARAMETERS) == filled, "{rows}: {filled}");
+        }
+    }
+
+    /// The statements of so many rows of two columns: parameters, and whether it leaves out rows of nulls.
+    fn inserts(backend: DatabaseBackend, rows: usize) -> Vec<(usize, bool)> {
+        let rows = (0..rows).map(|number| [i64::try_from(number).unwrap().into(), "text".into()]);
+        let mut chunks = Chunks { backend, form: Form::Insert, head: "INSERT INTO t (a, b)", rows, tail: "" };
+        std::iter::from_fn(|| chunks.next())
+            .map(|statement| (statement.values.unwrap().0.len(), statement.sql.contains("IS NOT NULL")))
+            .collect()
+    }
+
+    #[test]
+    fn a_moments_worth_of_rows_is_filled_up_to_one_statement() {
+        for backend in [DatabaseBackend::Sqlite, DatabaseBackend::Postgres] {
+            assert_eq!(inserts(backend, 15), [(30, false)]);
+            assert_eq!(inserts(backend, 61), [(128, true)]);
+            assert_eq!(inserts(backend, 128), [(256, true)]);
+            assert_eq!(inserts(backend, 300), [(512, false), (96, true)]);
         }
     }
 

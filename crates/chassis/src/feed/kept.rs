@@ -21,6 +21,9 @@ pub struct Kept<const N: usize> {
     pub revision: &'static str,
     /// All that comes behind the key, the revision included.
     pub columns: &'static [&'static str],
+    /// Whether a newer revision that says nothing else is worth writing: it is where somebody is shown the revision. Where it is not written, the kept
+    /// one stays behind, which is as good: whatever comes next is newer than both.
+    pub shows_revision: bool,
 }
 
 impl<const N: usize> Kept<N> {
@@ -35,26 +38,65 @@ impl<const N: usize> Kept<N> {
         news: &BTreeMap<Uuid, Newest<'_, T>>,
         row: impl Fn(Uuid, &Newest<'_, T>) -> [Value; N],
     ) -> Result<BTreeSet<Uuid>> {
-        let Self { table, key, revision, columns } = self;
-        let rows: Vec<_> = news.iter().map(|(id, news)| (news.authoritative, row(*id, news))).collect();
-        let each = |write: fn(&str, &str) -> String, between: &str| {
-            columns.iter().map(|column| write(table, column)).collect::<Vec<_>>().join(between)
-        };
-        let head = format!("INSERT INTO {table} ({key}, {}) VALUES ", columns.join(", "));
-        let set = each(|_, column| format!("{column} = excluded.{column}"), ", ");
-        let differs = each(|table, column| format!("{table}.{column} IS DISTINCT FROM excluded.{column}"), " OR ");
         let mut changed = BTreeSet::new();
-        // In runs, not in two passes: the order of keys stays.
-        for run in rows.chunk_by(|(one, _), (next, _)| one == next) {
-            let wins = match run.first() {
-                Some((true, _)) => differs.clone(),
-                _ => format!("{table}.{revision} < excluded.{revision}"),
-            };
-            let tail = format!(" ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {wins} RETURNING customer_id");
-            let rows = bulk::query(&**tx, &head, run.iter().map(|(_, row)| row.clone()), &tail).await?;
+        for (tail, rows) in self.runs(news, row) {
+            let rows =
+                bulk::insert_returning(&**tx, &self.head(), rows.into_iter(), &format!("{tail} RETURNING customer_id"))
+                    .await?;
             changed.extend(customers(&rows)?);
         }
         Ok(changed)
+    }
+
+    /// The same for whoever need not know whose rows changed.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn keep<T>(
+        &self,
+        tx: &Tx<'_>,
+        news: &BTreeMap<Uuid, Newest<'_, T>>,
+        row: impl Fn(Uuid, &Newest<'_, T>) -> [Value; N],
+    ) -> Result<()> {
+        for (tail, rows) in self.runs(news, row) {
+            bulk::insert(&**tx, &self.head(), rows.into_iter(), &tail).await?;
+        }
+        Ok(())
+    }
+
+    fn head(&self) -> String {
+        format!("INSERT INTO {} ({}, {})", self.table, self.key, self.columns.join(", "))
+    }
+
+    /// The rows, and how they replace what is kept. In runs, not in two passes: the order of keys stays.
+    fn runs<T>(
+        &self,
+        news: &BTreeMap<Uuid, Newest<'_, T>>,
+        row: impl Fn(Uuid, &Newest<'_, T>) -> [Value; N],
+    ) -> Vec<(String, Vec<[Value; N]>)> {
+        let Self { table, key, revision, columns, shows_revision } = self;
+        let set: Vec<_> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+        let tail = format!(" ON CONFLICT ({key}) DO UPDATE SET {} WHERE ", set.join(", "));
+        let differs = |columns: &mut dyn Iterator<Item = &&'static str>| {
+            let each: Vec<_> =
+                columns.map(|column| format!("{table}.{column} IS DISTINCT FROM excluded.{column}")).collect();
+            each.join(" OR ")
+        };
+        let mut newer = format!("{table}.{revision} < excluded.{revision}");
+        if !shows_revision {
+            let others = differs(&mut columns.iter().filter(|column| *column != revision));
+            // What is in doubt has a negative revision, which anything newer turns positive.
+            newer = format!("{newer} AND ({table}.{revision} < 0 OR {others})");
+        }
+        let different = differs(&mut columns.iter());
+        let rows: Vec<_> = news.iter().map(|(id, news)| (news.authoritative, row(*id, news))).collect();
+        rows.chunk_by(|(one, _), (next, _)| one == next)
+            .map(|run| {
+                let authoritative = run.first().is_some_and(|(authoritative, _)| *authoritative);
+                let wins = if authoritative { &different } else { &newer };
+                (format!("{tail}{wins}"), run.iter().map(|(_, row)| row.clone()).collect())
+            })
+            .collect()
     }
 
     /// Marks all rows as not named by a snapshot yet, at its beginning. They stay as they are but for the revision: it turns negative, and

@@ -16,6 +16,8 @@ use crate::{
 
 /// Changes read at a time: all that a watcher ever holds in memory.
 const PAGE: u64 = 512;
+/// Numbers looked through at a time: other topics' changes have theirs among those of a topic.
+const STRETCH: i64 = 8_192;
 /// Items of a snapshot read at a time.
 pub(crate) const SNAPSHOT_PAGE: u64 = 1_000;
 /// How long a feed may be silent before it gives a sign of life.
@@ -190,10 +192,11 @@ impl<M: prost::Message + Default> Reader<M> {
             return Ok(last == to);
         }
         let connection = self.source.db.read();
+        let until = to.min(self.after.saturating_add(STRETCH));
         let text = "SELECT seq, key, payload, traceparent, create_time FROM outbox \
                     WHERE topic = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
         let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
-        let values = [self.source.topic.into(), self.after.into(), to.into(), page.into()];
+        let values = [self.source.topic.into(), self.after.into(), until.into(), page.into()];
         let rows = connection.query_all_raw(sql(connection, text, values)).await?;
         // Trimmed only now: the page was complete when it was read if nothing behind the cursor is gone after it.
         let (_, _, trimmed) = read_head(connection).await?;
@@ -213,9 +216,9 @@ impl<M: prost::Message + Default> Reader<M> {
             })?;
         }
         if !full {
-            self.after = to;
+            self.after = until;
         }
-        Ok(!full)
+        Ok(self.after == to)
     }
 
     fn take(&mut self, change: &Committed) -> Result<()> {

@@ -35,18 +35,21 @@ const STANDINGS: Kept<8> = Kept {
     key: "customer_id",
     revision: "standing_revision",
     columns: &["standing_revision", "relationship", "stage", "tier", "code", "estimated", "since"],
+    shows_revision: true,
 };
 const POINTS: Kept<3> = Kept {
     table: "customer",
     key: "customer_id",
     revision: "profile_revision",
     columns: &["profile_revision", "points"],
+    shows_revision: true,
 };
 const COMPLAINTS: Kept<4> = Kept {
     table: "pause",
     key: "complaint_id",
     revision: "revision",
     columns: &["revision", "customer_id", "is_open"],
+    shows_revision: true,
 };
 
 /// Where customers stand, as scoring announced it.
@@ -128,9 +131,9 @@ async fn count_open(tx: &Tx<'_>, customers: BTreeSet<Uuid>) -> Result<()> {
         let n = i64::try_get(&row, "", "n").map_err(DbErr::from)?;
         open.insert(id_of(&row)?, i32::try_from(n).unwrap_or(i32::MAX));
     }
-    let head = "INSERT INTO customer (customer_id, open_complaints) VALUES ";
+    let head = "INSERT INTO customer (customer_id, open_complaints)";
     let tail = " ON CONFLICT (customer_id) DO UPDATE SET open_complaints = excluded.open_complaints";
-    bulk::execute(&**tx, head, open.iter().map(|(id, open)| [(*id).into(), (*open).into()]), tail).await?;
+    bulk::insert(&**tx, head, open.iter().map(|(id, open)| [(*id).into(), (*open).into()]), tail).await?;
     for (id, open) in open {
         let open_complaints = Some(u32::try_from(open).unwrap_or(0));
         publish(tx, id, CustomerMessage { open_complaints, ..Default::default() }, "");

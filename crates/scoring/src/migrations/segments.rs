@@ -1,4 +1,5 @@
 //! Segments and who is in them.
+use chassis::db::create_keyed_table;
 use sea_orm_migration::{
     prelude::*,
     schema::{big_integer, string, text, text_null, uuid, uuid_null},
@@ -31,17 +32,17 @@ impl MigrationTrait for Segments {
                     .to_owned(),
             )
             .await?;
-        manager
-            .create_table(
-                Table::create()
-                    .table("segment_member")
-                    .col(string("segment_id"))
-                    .col(uuid("customer_id"))
-                    .col(big_integer("since_us"))
-                    .primary_key(Index::create().col("segment_id").col("customer_id"))
-                    .to_owned(),
-            )
-            .await?;
+        create_keyed_table(
+            manager,
+            Table::create()
+                .table("segment_member")
+                .col(string("segment_id"))
+                .col(uuid("customer_id"))
+                .col(big_integer("since_us"))
+                .primary_key(Index::create().col("segment_id").col("customer_id"))
+                .to_owned(),
+        )
+        .await?;
         manager
             .create_index(
                 Index::create()

@@ -1,4 +1,5 @@
 //! The record of moves between states.
+use chassis::db::create_keyed_table;
 use sea_orm_migration::{
     prelude::*,
     schema::{big_integer, uuid},
@@ -15,27 +16,25 @@ impl MigrationName for Transitions {
 #[async_trait::async_trait]
 impl MigrationTrait for Transitions {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager
-            .create_table(
-                Table::create()
-                    .table("transition")
-                    .col(uuid("customer_id"))
-                    .col(big_integer("revision"))
-                    .col(big_integer("time_us"))
-                    .col(big_integer("cause"))
-                    .col(big_integer("relationship_before"))
-                    .col(big_integer("stage_before"))
-                    .col(big_integer("tier_before"))
-                    .col(big_integer("relationship"))
-                    .col(big_integer("stage"))
-                    .col(big_integer("tier"))
-                    .primary_key(Index::create().col("customer_id").col("revision"))
-                    .to_owned(),
-            )
-            .await?;
-        manager
-            .create_index(Index::create().name("transition_time").table("transition").col("time_us").to_owned())
-            .await?;
+        // By time, as they come and as they are asked for.
+        create_keyed_table(
+            manager,
+            Table::create()
+                .table("transition")
+                .col(uuid("customer_id"))
+                .col(big_integer("revision"))
+                .col(big_integer("time_us"))
+                .col(big_integer("cause"))
+                .col(big_integer("relationship_before"))
+                .col(big_integer("stage_before"))
+                .col(big_integer("tier_before"))
+                .col(big_integer("relationship"))
+                .col(big_integer("stage"))
+                .col(big_integer("tier"))
+                .primary_key(Index::create().col("time_us").col("customer_id").col("revision"))
+                .to_owned(),
+        )
+        .await?;
         // Who was announced before there was a record: all that is known is since when they stand as they do.
         manager
             .get_connection()

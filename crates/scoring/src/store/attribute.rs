@@ -17,7 +17,7 @@ pub async fn put<'a>(
     authoritative: bool,
 ) -> Result<()> {
     let head = "INSERT INTO attribute (customer_id, revision, kind, employer, position, line_of_business, legal_form, region, \
-                source, acquisition_cost_minor, introduced_by) VALUES ";
+                source, acquisition_cost_minor, introduced_by)";
     let newer = if authoritative { "" } else { " WHERE attribute.revision < excluded.revision" };
     let tail = format!(
         " ON CONFLICT (customer_id) DO UPDATE SET revision = excluded.revision, kind = excluded.kind, \
@@ -40,7 +40,7 @@ pub async fn put<'a>(
             attributes.introduced_by.into(),
         ]
     });
-    bulk::execute(&**tx, head, rows, &tail).await?;
+    bulk::insert(&**tx, head, rows, &tail).await?;
     Ok(())
 }
 

@@ -20,7 +20,7 @@ const COLUMNS: &str = "customer_id, profile_revision, showed_interest, targeted,
      estimated, revision, since_us";
 const INSERT: &str = "INSERT INTO customer (customer_id, profile_revision, showed_interest, targeted, occasions, first_day, \
      last_day, day_sum, sales_minor, returns_minor, first_sales_minor, discount_minor, service_cost_minor, potential_minor, relationship, \
-     stage, tier, code, estimated, revision, since_us) VALUES ";
+     stage, tier, code, estimated, revision, since_us)";
 const REPLACE: &str = " ON CONFLICT (customer_id) DO UPDATE SET profile_revision = excluded.profile_revision, \
      showed_interest = excluded.showed_interest, targeted = excluded.targeted, occasions = excluded.occasions, \
      first_day = excluded.first_day, last_day = excluded.last_day, day_sum = excluded.day_sum, \
@@ -113,8 +113,8 @@ pub async fn find<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<Ha
 /// duplicate key runs this one again.
 pub async fn write<'a>(tx: &Tx<'_>, customers: impl Iterator<Item = &'a Customer>) -> Result<()> {
     let (new, old): (Vec<_>, Vec<_>) = customers.partition(|customer| customer.is_new);
-    bulk::execute(&**tx, INSERT, new.into_iter().map(values), "").await?;
-    bulk::execute(&**tx, INSERT, old.into_iter().map(values), REPLACE).await?;
+    bulk::insert(&**tx, INSERT, new.into_iter().map(values), "").await?;
+    bulk::insert(&**tx, INSERT, old.into_iter().map(values), REPLACE).await?;
     Ok(())
 }
 

@@ -32,9 +32,9 @@ pub trait Stored<const N: usize>: Row {
 }
 
 async fn write<R: Stored<N>, const N: usize>(tx: &Tx<'_>, rows: &[&R], tail: &str) -> Result<u64> {
-    let head = format!("INSERT INTO {} ({}) VALUES ", R::TABLE, R::COLUMNS.join(", "));
+    let head = format!("INSERT INTO {} ({})", R::TABLE, R::COLUMNS.join(", "));
     let now = tx.clock().now_micros();
-    bulk::execute(&**tx, &head, rows.iter().map(|row| row.values(now)), tail).await
+    bulk::insert(&**tx, &head, rows.iter().map(|row| row.values(now)), tail).await
 }
 
 /// Inserts rows that are not there; a duplicate key runs the transaction again.

@@ -227,7 +227,7 @@ fn by_customer(rows: &[QueryResult]) -> Result<HashMap<Uuid, Vec<String>>> {
 pub async fn enter(tx: &Tx<'_>, entries: &[(&str, Uuid)]) -> Result<()> {
     let now = tx.clock().now_micros();
     let rows = entries.iter().map(|(segment, customer)| [(*segment).into(), (*customer).into(), now.into()]);
-    bulk::execute(&**tx, "INSERT INTO segment_member (segment_id, customer_id, since_us) VALUES ", rows, "").await?;
+    bulk::insert(&**tx, "INSERT INTO segment_member (segment_id, customer_id, since_us)", rows, "").await?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use sea_orm::{ConnectionTrait, QueryResult, Value};
 use crate::transition::{State, Tally, Transition};
 
 const INSERT: &str = "INSERT INTO transition (customer_id, revision, time_us, cause, relationship_before, stage_before, \
-                      tier_before, relationship, stage, tier) VALUES ";
+                      tier_before, relationship, stage, tier)";
 
 /// Writes moves, a few statements however many they are.
 pub async fn insert(tx: &Tx<'_>, transitions: &[Transition]) -> Result<()> {
@@ -31,7 +31,7 @@ pub async fn insert(tx: &Tx<'_>, transitions: &[Transition]) -> Result<()> {
             i64::from(i32::from(after.tier)).into(),
         ]
     });
-    bulk::execute(&**tx, INSERT, rows, "").await?;
+    bulk::insert(&**tx, INSERT, rows, "").await?;
     Ok(())
 }
 
@@ -48,9 +48,10 @@ pub async fn ends<C: ConnectionTrait>(connection: &C, period: &Range<Timestamp>)
     // The first move from a moment on, by revision: clocks may jump back, revisions only grow.
     let from = |parameter: &str| {
         format!(
-            "(SELECT t.customer_id, t.relationship_before, t.stage_before, t.tier_before FROM transition t JOIN \
-             (SELECT customer_id, MIN(revision) AS revision FROM transition WHERE time_us >= {parameter} \
-             GROUP BY customer_id) f ON f.customer_id = t.customer_id AND f.revision = t.revision)"
+            "(SELECT customer_id, relationship_before, stage_before, tier_before FROM \
+             (SELECT customer_id, relationship_before, stage_before, tier_before, \
+             ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY revision) AS place \
+             FROM transition WHERE time_us >= {parameter}) moves WHERE place = 1)"
         )
     };
     let text = format!(
