@@ -372,6 +372,7 @@ async fn connect_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnec
         .foreign_keys(true)
         .pragma("cache_size", SQLITE_WRITER_CACHE)
         .pragma("wal_autocheckpoint", checkpoint::WRITER_FROM)
+        .pragma("journal_size_limit", checkpoint::LOG_LIMIT)
         .pragma("temp_store", "MEMORY")
         .statement_cache_capacity(256)
         .row_buffer_size(ROW_BUFFER)

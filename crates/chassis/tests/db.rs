@@ -8,7 +8,7 @@ use std::sync::{
 use chassis::{
     Db, Error, Result,
     clock::{self, Clock},
-    db::{Batcher, sql},
+    db::{Batcher, bulk, sql},
     error::Violation,
     idempotency::{self, Key},
     parse::Check,
@@ -16,7 +16,7 @@ use chassis::{
 };
 use futures::future::join_all;
 use proto::scoring::v1::{GetScoreRequest, Standing};
-use sea_orm::{ConnectionTrait, TransactionTrait};
+use sea_orm::{ConnectionTrait, TransactionTrait, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager, prelude::DbErr};
 use tokio::sync::{Semaphore, oneshot};
 use tonic::Code;
@@ -35,6 +35,7 @@ chassis::db_tests!(
     a_panic_in_a_transaction_leaves_nothing,
     an_error_of_the_body_is_given_as_it_is_and_run_once,
     a_read_transaction_sees_one_state_throughout,
+    rows_are_written_once_however_many_they_are,
     connections_that_were_cut_are_replaced,
     a_batcher_gives_each_caller_its_own_result,
     a_batcher_commits_together_what_queued_up,
@@ -69,6 +70,51 @@ async fn add_one(db: &Db, id: Uuid, turns: u64) -> Result<i64> {
 
 async fn tally(db: &Db) -> i64 {
     number(db.read(), "SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM tally").await
+}
+
+async fn rows_are_written_once_however_many_they_are(backend: Backend) {
+    let temp = TempDb::new(backend).await;
+    let db = connect(temp.url()).await;
+    let created = db.run_tx::<_, Error, _>("test", |tx| {
+        Box::pin(async move {
+            Ok(tx.execute_unprepared("CREATE TABLE line (id UUID NOT NULL, note BIGINT, nth BIGINT NOT NULL)").await?)
+        })
+    });
+    created.await.unwrap();
+    let into = "INSERT INTO line (id, note, nth)";
+    // Around every count at which the form of a statement changes.
+    for rows in [0_usize, 1, 15, 16, 17, 24, 127, 128, 129, 300] {
+        let given = ids(rows);
+        let given = &given;
+        db.run_tx::<_, Error, _>("test", |tx| {
+            Box::pin(async move {
+                tx.execute_unprepared("DELETE FROM line").await?;
+                tx.execute_unprepared("DELETE FROM tally").await?;
+                let row = |(id, nth): (&Uuid, i64)| -> [Value; 3] {
+                    // Nulls of its own, in the first row above all, are no rows to leave out.
+                    [(*id).into(), (nth % 2 == 1).then_some(nth).into(), nth.into()]
+                };
+                let numbered: Vec<_> = given.iter().zip(0..).map(row).collect();
+                assert_eq!(bulk::insert(&**tx, into, numbered.into_iter(), "").await?, rows as u64);
+                // Half of them are there already, and replaced.
+                let into = "INSERT INTO tally (id, n)";
+                let tail = " ON CONFLICT (id) DO UPDATE SET n = tally.n + excluded.n WHERE excluded.n > 0 RETURNING id";
+                let half = given.iter().take(rows / 2).map(|id| [(*id).into(), 1_i64.into()]);
+                bulk::insert(&**tx, into, half, "").await?;
+                let all = given.iter().map(|id| [(*id).into(), 2_i64.into()]);
+                assert_eq!(bulk::insert_returning(&**tx, into, all, tail).await?.len(), rows);
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+        let count = i64::try_from(rows).unwrap();
+        let read = async |text: &str| number(db.read(), text).await;
+        assert_eq!(read("SELECT COUNT(DISTINCT id) FROM line").await, count);
+        assert_eq!(read("SELECT COUNT(*) FROM line").await, count);
+        assert_eq!(read("SELECT COUNT(*) FROM line WHERE note IS NULL").await, (count + 1) / 2);
+        assert_eq!(tally(&db).await, 2 * count + count / 2);
+    }
 }
 
 async fn read_then_write_by_many_loses_nothing(backend: Backend) {

@@ -39,6 +39,7 @@ chassis::db_tests!(
     young_changes_are_kept,
     cursors_that_are_not_of_this_feed_are_refused,
     a_quiet_topic_gives_signs_of_life_that_move_on,
+    a_change_behind_thousands_of_other_topics_is_found,
     streams_end_when_the_service_drains,
 );
 
@@ -571,6 +572,34 @@ async fn a_quiet_topic_gives_signs_of_life_that_move_on(backend: Backend) {
     let mut resumed = watch(&db, &sign.position.cursor, false).await.unwrap();
     assert_eq!(next_change(&mut resumed).await.position.sequence, rest);
     assert_eq!(next_change(&mut stream).await.position.sequence, rest);
+}
+
+async fn a_change_behind_thousands_of_other_topics_is_found(backend: Backend) {
+    // More numbers than are looked through at a time, before the first change of the topic and between two of them.
+    const OTHERS: i64 = 9_000;
+    let temp = TempDb::new(backend).await;
+    let db = connect(temp.url()).await;
+    let mut stream = watch(&db, "", false).await.unwrap();
+    let begin = loop {
+        let entry = next(&mut stream).await;
+        if matches!(entry.event, Event::Mark(FeedMark::SnapshotComplete)) {
+            break entry.position.cursor;
+        }
+    };
+    drop(stream);
+    let id = ids(1)[0];
+    for revision in [1, 2] {
+        support::publish_many_elsewhere(&db, OTHERS).await;
+        bump(&db, &[id], revision).await.unwrap();
+    }
+    // Read from the database: a process that was just started has nothing at hand.
+    drop(db);
+    let db = connect(temp.url()).await;
+    let mut resumed = watch(&db, &begin, false).await.unwrap();
+    for nth in [1, 2] {
+        let entry = next_change(&mut resumed).await;
+        assert_eq!(entry.position.sequence, nth * (OTHERS + 1));
+    }
 }
 
 async fn streams_end_when_the_service_drains(backend: Backend) {

@@ -1,9 +1,9 @@
 //! What is kept of the peers: where each customer stands (scoring) and which of their complaints are open (complaints).
 //!
-//! It stands on the record for whoever reads it, and is not published again: who wants to hear of a standing follows scoring. Passed on by every
+//! It comes with the record for whoever reads it, and is not published again: who wants to hear of a standing follows scoring. Passed on by every
 //! follower, one purchase would be written a dozen times.
 //!
-//! News of a customer who is not here is dropped. It can only be about an id that was never given out: ids are made here and leave this service after
+//! News of a customer who is not here shows nowhere. It can only be about an id that was never given out: ids are made here and leave this service after
 //! their commit, so whoever speaks of one speaks later. (A database restored from a copy has lost customers for good; asked again, their
 //! identities get new ids.)
 use chassis::{

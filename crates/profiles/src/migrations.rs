@@ -134,6 +134,10 @@ impl MigrationTrait for Standings {
             .col(big_integer_null("since"))
             .to_owned();
         create_keyed_table(manager, standing).await?;
+        if manager.get_database_backend() == DatabaseBackend::Postgres {
+            // From here to the commit no replica of the version before puts a standing where it would be dropped.
+            manager.get_connection().execute_unprepared("LOCK TABLE customer IN ACCESS EXCLUSIVE MODE").await?;
+        }
         let copy = "INSERT INTO standing SELECT customer_id, standing_revision, relationship, stage, tier, code, estimated, since \
                     FROM customer WHERE standing_revision > 0 ORDER BY customer_id";
         manager.get_connection().execute_unprepared(copy).await?;

@@ -371,9 +371,12 @@ pub(crate) async fn list<C: ConnectionTrait>(
     ];
     for (column, wanted) in states {
         if !wanted.is_empty() {
-            // Whom scoring has not spoken of has no row: unspecified.
-            let state = Func::coalesce([Expr::col(column.as_column_ref()), Expr::val(0)]);
-            select = select.filter(Expr::expr(state).is_in(wanted.iter().copied()));
+            let state = Expr::col(column.as_column_ref());
+            // Whom scoring has not spoken of has no row: unspecified. PostgreSQL has statistics of the bare column; SQLite, bare of them, would begin
+            // with the standings and sort all that it finds for each page.
+            let bare = connection.get_database_backend() == DatabaseBackend::Postgres && !wanted.contains(&0);
+            let state = if bare { state } else { Expr::expr(Func::coalesce([state, Expr::val(0)])) };
+            select = select.filter(state.is_in(wanted.iter().copied()));
         }
     }
     if !filter.name_prefix.is_empty() {

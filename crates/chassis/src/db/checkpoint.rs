@@ -12,9 +12,13 @@ const EVERY: Duration = Duration::from_millis(50);
 /// Pages in the log from which on it is worth the while: 32 MB. Pages that are written again and again, as the customers of a busy day are, reach
 /// the file once.
 const WORTH: i64 = 8_192;
-/// Pages in the log from which on the writer lends a hand: 256 MB. Only a log that is in the file to its last page begins anew, and behind a writer that
-/// never rests the last page is never reached; by then there is little left of it.
+/// Pages in the log from which on the writer lends a hand: 256 MB. Only a log that is in the file, and flushed, to its last page begins anew. Behind a
+/// writer that never rests for a moment the last page is not reached; what is left of it is then the writer's, and so is the flush.
 pub(super) const WRITER_FROM: &str = "65536";
+/// Bytes to which a log is cut that once had to grow beyond that: 256 MB.
+pub(super) const LOG_LIMIT: &str = "268435456";
+/// How often it is tried to reach the last page: what was written while thousands of pages were copied are few, and what was written meanwhile fewer.
+const TURNS: usize = 4;
 
 /// Goes on until the database is closed. PostgreSQL has a process for this.
 pub(super) fn spawn(db: &Db) {
@@ -23,7 +27,7 @@ pub(super) fn spawn(db: &Db) {
     }
     let db = db.downgrade();
     tokio::spawn(async move {
-        let mut seen = 0;
+        let (mut seen, mut told) = (0, false);
         loop {
             tokio::time::sleep(EVERY).await;
             let Some(db) = db.upgrade() else { return };
@@ -31,16 +35,36 @@ pub(super) fn spawn(db: &Db) {
             if commits == seen {
                 continue;
             }
-            seen = commits;
-            // What goes wrong here goes wrong for the writer too, who tells its callers.
-            if let Ok(pages) = checkpoint(&db, "NOOP").await
-                && pages >= WORTH
-                && let Err(error) = checkpoint(&db, "PASSIVE").await
-            {
-                tracing::debug!(?error, "no checkpoint");
+            match turn(&db).await {
+                // A reader may be in the way: looked at again, also where nothing more is written.
+                Ok(left) if left >= WORTH => {}
+                Ok(_) => (seen, told) = (commits, false),
+                // Commits go on into the log, and SQLite tells the writer nothing of its own vain attempts: the disk fills up.
+                Err(error) if !told => {
+                    told = true;
+                    tracing::warn!(?error, "the log of a SQLite database cannot be brought into its file, and grows");
+                }
+                Err(_) => {}
             }
         }
     });
+}
+
+/// Brings a log that is long into the file; how many pages are left.
+async fn turn(db: &Db) -> Result<i64> {
+    let mut left = checkpoint(db, "NOOP").await?;
+    if left < WORTH {
+        return Ok(left);
+    }
+    for _ in 0..TURNS {
+        checkpoint(db, "PASSIVE").await?;
+        // As of now, while a checkpoint tells of the moment it began in.
+        left = checkpoint(db, "NOOP").await?;
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(left)
 }
 
 /// Pages that are in the log and not yet in the file, after a checkpoint of this kind.

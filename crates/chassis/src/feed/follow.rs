@@ -29,7 +29,7 @@ const FLOW: usize = 16;
 /// How long it waits then: well below the 50 ms in which a purchase is to be felt in decisions.
 const GATHER: Duration = Duration::from_millis(15);
 /// Causes a batch's span is linked to at most, besides the one it continues. Every link goes out with the span, about 50 bytes each: of a
-/// batch that rushed in, the latest tell enough, and all 512 would make the span a page that nobody reads.
+/// batch that rushed in, the latest tell enough, and all of them would make the span a page that nobody reads.
 const LINKS: usize = 32;
 /// How long a follower that went silent keeps its place before another replica takes over, and so how long nobody follows after one was killed, the
 /// same process started again included. Too short costs nothing but work, never exactness: the cursor moves only from where it

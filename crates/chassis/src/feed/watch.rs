@@ -134,7 +134,7 @@ impl<M: prost::Message + Default> Reader<M> {
                     }
                 }
                 Phase::Live => {
-                    // The head before the page: with no full page, everything up to there was seen.
+                    // The head before the page: what is committed behind it wakes this reader again, and so does what the page had no room for.
                     let head = *self.latest.borrow_and_update();
                     self.read_changes(head).await?;
                     if self.ready.is_empty() {

@@ -138,10 +138,16 @@ pub async fn bump(db: &Db, ids: &[Uuid], state: i64) -> Result<Vec<i64>> {
 }
 
 pub async fn publish_elsewhere(db: &Db) {
+    publish_many_elsewhere(db, 1).await;
+}
+
+pub async fn publish_many_elsewhere(db: &Db, changes: i64) {
     let id = Uuid::max();
     db.run_tx::<_, chassis::Error, _>("other", |tx| {
         Box::pin(async move {
-            tx.publish(OTHER, id, &standing(id, 1, 1));
+            for revision in 1..=changes {
+                tx.publish(OTHER, id, &standing(id, revision, 1));
+            }
             Ok(())
         })
     })

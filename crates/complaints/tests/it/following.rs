@@ -10,6 +10,7 @@ chassis::db_tests!(
     a_tier_that_changes_changes_the_due_times_of_open_cases,
     cases_that_are_answered_keep_their_tier,
     older_news_changes_nothing,
+    news_of_the_same_tier_touches_no_case_and_the_next_tier_counts,
     a_malformed_change_does_not_hold_up_the_others,
     a_tier_survives_a_kill,
     filings_and_news_at_once_agree_on_the_tier,
@@ -76,6 +77,23 @@ async fn older_news_changes_nothing(backend: Backend) {
     world.announce(customer(1), Tier::Small, 6).await;
     settle(&world, 2).await;
     assert_eq!(read(&client, &filed.complaint_id).await, first);
+}
+
+async fn news_of_the_same_tier_touches_no_case_and_the_next_tier_counts(backend: Backend) {
+    let world = World::start(backend).await;
+    let client = world.client();
+    let filed = file(&client, customer(1)).await;
+    world.announce(customer(1), Tier::Important, 5).await;
+    settle(&world, 1).await;
+    let important = read(&client, &filed.complaint_id).await;
+    // Another code or stage: a change of scoring's that says nothing here.
+    world.announce(customer(1), Tier::Important, 6).await;
+    settle(&world, 2).await;
+    assert_eq!(read(&client, &filed.complaint_id).await, important);
+    world.announce(customer(1), Tier::Small, 7).await;
+    settle(&world, 3).await;
+    let small = read(&client, &filed.complaint_id).await;
+    assert_eq!((small.tier(), small.revision), (Tier::Small, important.revision + 1));
 }
 
 async fn a_malformed_change_does_not_hold_up_the_others(backend: Backend) {
