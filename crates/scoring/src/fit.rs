@@ -147,15 +147,15 @@ impl Pages {
         if self.done {
             return Ok(None);
         }
-        let page = store::customer::page(job.db.read(), self.after, PAGE, true).await?;
-        let (Some(first), Some(last)) = (page.first().map(|c| c.id), page.last().map(|c| c.id)) else {
+        let page = store::customer::buyers(job.db.read(), self.after, PAGE).await?;
+        let (Some(first), Some(last)) = (page.first().map(|(id, _)| *id), page.last().map(|(id, _)| *id)) else {
             return Ok(None);
         };
         self.after = Some(last);
         self.done = (page.len() as u64) < PAGE;
         self.seen += i64::try_from(page.len()).unwrap_or(0);
         if !self.from_ledger {
-            return Ok(Some(page.into_iter().map(|customer| (customer.id, customer.summary)).collect()));
+            return Ok(Some(page));
         }
         let mut summaries = store::purchase::summaries_between(job.db.read(), first, last, self.as_of).await?;
         // Who had only given things back by then had not bought.

@@ -115,8 +115,7 @@ async fn read(job: &Job) -> Result<(Vec<Ranked>, Option<&'static str>)> {
     let as_of = job.operation.as_of;
     let mut all = Vec::new();
     let mut pages = Pages::new(job, as_of).await?;
-    let mut next = pages.next(job).await?;
-    while let Some(page) = next {
+    while let Some(page) = pages.next(job).await? {
         let (scorer, in_force) = (Arc::clone(&job.scorer), Arc::clone(&in_force));
         let values = move || -> Vec<Ranked> {
             let value = |(customer, summary): &(_, score::Summary)| {
@@ -130,10 +129,9 @@ async fn read(job: &Job) -> Result<(Vec<Ranked>, Option<&'static str>)> {
             };
             page.iter().map(value).collect()
         };
-        // The next page is read while this one is computed.
-        let (read, ranked) = tokio::join!(pages.next(job), tokio::task::spawn_blocking(values));
+        // Not while the next page is read: a ranking has time, and one core at a time leaves the others to those who ask.
+        let ranked = tokio::task::spawn_blocking(values).await;
         all.extend(ranked.map_err(|error| Error::Internal(format!("the ranking broke off: {error}")))?);
-        next = read?;
         job.progress("computes values", pages.seen, pages.total.saturating_mul(2));
     }
     Ok((all, realised_alone))

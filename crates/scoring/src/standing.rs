@@ -106,28 +106,23 @@ pub async fn restate_all(
     cause: pb::ChangeCause,
     mut seen: impl FnMut(i64) + Send,
 ) -> Result<i64> {
-    let (mut next, mut gone_through, mut changed) = (Some(Page::read(db, scorer, None).await?), 0, 0);
-    while let Some(page) = next {
+    let (mut after, mut gone_through, mut changed) = (None, 0, 0);
+    loop {
+        let page = Page::read(db, scorer, after).await?;
         let (last, count) = (page.last(), page.customers.len());
-        // The next page is read while this one is computed.
-        let (read, stale) = tokio::join!(
-            async {
-                match last {
-                    Some(last) => Page::read(db, scorer, Some(last)).await.map(Some),
-                    None => Ok(None),
-                }
-            },
-            tokio::task::spawn_blocking(move || page.stale())
-        );
+        // Not while the next page is read: one core at a time leaves the others to those who ask.
+        let stale = tokio::task::spawn_blocking(move || page.stale()).await;
         let stale = stale.map_err(|error| Error::Internal(format!("computing standings broke off: {error}")))?;
         if !stale.is_empty() {
             changed += restate(db, scorer, &stale, cause).await?;
         }
         gone_through += i64::try_from(count).unwrap_or(i64::MAX);
         seen(gone_through);
-        next = read?;
+        if last.is_none() {
+            return Ok(changed);
+        }
+        after = last;
     }
-    Ok(changed)
 }
 
 /// A page of customers, and what their standings follow from.
@@ -147,7 +142,7 @@ impl Page {
     async fn read(db: &Db, scorer: &Arc<Scorer>, after: Option<Uuid>) -> Result<Self> {
         let in_force = scorer.in_force(db.read()).await?;
         let now = db.clock().now();
-        let mut customers = store::customer::page(db.read(), after, PAGE, false).await?;
+        let mut customers = store::customer::page(db.read(), after, PAGE).await?;
         let unwritten = estimate::refresh(db.read(), &in_force, customers.iter_mut()).await?;
         let (mut attributes, mut kept) = (HashMap::new(), HashMap::new());
         if let (false, Some(first), Some(last)) = (in_force.segments.is_empty(), customers.first(), customers.last()) {

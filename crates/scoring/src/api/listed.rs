@@ -21,7 +21,7 @@ impl Api {
         let as_of = moment.or(asked);
         // Settled before reading: what is recorded while it is read does not belong to this moment.
         let moment = as_of.unwrap_or_else(|| self.context.clock.now());
-        let ids: Vec<Uuid> = store::customer::page(self.db.read(), after, page.limit(), false)
+        let ids: Vec<Uuid> = store::customer::page(self.db.read(), after, page.limit())
             .await?
             .into_iter()
             .map(|customer| customer.id)

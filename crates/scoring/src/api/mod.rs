@@ -371,7 +371,7 @@ fn snapshot(
     limit: u64,
 ) -> BoxFuture<'_, Result<Vec<(Uuid, pb::ScoreChange)>>> {
     Box::pin(async move {
-        let page = store::customer::page(tx, after, limit, false).await?;
+        let page = store::customer::page(tx, after, limit).await?;
         let item = |customer: &crate::standing::Customer| {
             let standing = customer.announced.as_ref().map(|announced| announced.to_proto(customer.id));
             (customer.id, pb::ScoreChange { standing, previous: None, cause: pb::ChangeCause::Unspecified.into() })

@@ -281,7 +281,7 @@ impl Api {
         let mut reply = pb::PreviewSegmentResponse::default();
         let mut after = None;
         while !reply.complete && (reply.examined == 0 || begin.elapsed() < patience) {
-            let mut page = store::customer::page(self.db.read(), after, PAGE, false).await?;
+            let mut page = store::customer::page(self.db.read(), after, PAGE).await?;
             estimate::refresh(self.db.read(), &in_force, page.iter_mut()).await?;
             after = page.last().map(|customer| customer.id);
             reply.complete = (page.len() as u64) < PAGE;

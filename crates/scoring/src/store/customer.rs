@@ -35,17 +35,7 @@ fn read(row: &QueryResult) -> Result<Customer> {
     let id = columns.take()?;
     let profile_revision = columns.take()?;
     let (showed_interest, targeted) = (columns.take()?, columns.take()?);
-    let summary = Summary {
-        occasions: columns.narrow()?,
-        first_day: columns.narrow()?,
-        last_day: columns.narrow()?,
-        day_sum: columns.take()?,
-        sales_minor: columns.take()?,
-        returns_minor: columns.take()?,
-        first_sales_minor: columns.take()?,
-        discount_minor: columns.take()?,
-        service_cost_minor: columns.take()?,
-    };
+    let summary = read_summary(&mut columns)?;
     let facts = Facts { showed_interest, targeted, potential_minor: columns.take()? };
     let standing = Standing {
         relationship: known(columns.narrow()?)?,
@@ -58,6 +48,20 @@ fn read(row: &QueryResult) -> Result<Customer> {
     let since = at_micros(columns.take()?);
     let announced = (revision > 0).then_some(Announced { standing, revision, since });
     Ok(Customer { id, profile_revision, facts, summary, announced, is_new: false })
+}
+
+fn read_summary(columns: &mut Columns<'_>) -> Result<Summary> {
+    Ok(Summary {
+        occasions: columns.narrow()?,
+        first_day: columns.narrow()?,
+        last_day: columns.narrow()?,
+        day_sum: columns.take()?,
+        sales_minor: columns.take()?,
+        returns_minor: columns.take()?,
+        first_sales_minor: columns.take()?,
+        discount_minor: columns.take()?,
+        service_cost_minor: columns.take()?,
+    })
 }
 
 fn known<E: TryFrom<i32>>(number: i32) -> Result<E> {
@@ -118,27 +122,38 @@ pub async fn write<'a>(tx: &Tx<'_>, customers: impl Iterator<Item = &'a Customer
     Ok(())
 }
 
-/// One page of all customers by id; `buyers_only` leaves out who never bought.
-pub async fn page<C: ConnectionTrait>(
+/// One page of all customers by id.
+pub async fn page<C: ConnectionTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Customer>> {
+    page_of(connection, COLUMNS, "", after, limit).await?.iter().map(read).collect()
+}
+
+/// One page of everybody who bought by id, with nothing but their summaries: what goes through millions should not read what it does not look at.
+pub async fn buyers<C: ConnectionTrait>(
     connection: &C,
     after: Option<Uuid>,
     limit: u64,
-    buyers_only: bool,
-) -> Result<Vec<Customer>> {
-    let buyers = if buyers_only { " AND occasions > 0" } else { "" };
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX).into();
-    let statement = match after {
-        None => {
-            let text = format!("SELECT {COLUMNS} FROM customer WHERE 1 = 1{buyers} ORDER BY customer_id LIMIT $1");
-            sql(connection, text, [limit])
-        }
-        Some(after) => {
-            let text =
-                format!("SELECT {COLUMNS} FROM customer WHERE customer_id > $1{buyers} ORDER BY customer_id LIMIT $2");
-            sql(connection, text, [after.into(), limit])
-        }
+) -> Result<Vec<(Uuid, Summary)>> {
+    let columns = "customer_id, occasions, first_day, last_day, day_sum, sales_minor, returns_minor, first_sales_minor, \
+                   discount_minor, service_cost_minor";
+    let rows = page_of(connection, columns, " AND occasions > 0", after, limit).await?;
+    let read = |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.take()?, read_summary(&mut columns)?))
     };
-    connection.query_all_raw(statement).await?.iter().map(read).collect()
+    rows.iter().map(read).collect()
+}
+
+async fn page_of<C: ConnectionTrait>(
+    connection: &C,
+    columns: &str,
+    whose: &str,
+    after: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<QueryResult>> {
+    // No id is nil.
+    let text = format!("SELECT {columns} FROM customer WHERE customer_id > $1{whose} ORDER BY customer_id LIMIT $2");
+    let values = [after.unwrap_or(Uuid::nil()).into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
+    Ok(connection.query_all_raw(sql(connection, text, values)).await?)
 }
 
 /// How many customers there are, and how many of them bought.
