@@ -71,12 +71,7 @@ pub async fn insert<C: ConnectionTrait, const N: usize>(
     rows: impl ExactSizeIterator<Item = [Value; N]>,
     tail: &str,
 ) -> Result<u64> {
-    let mut chunks = Chunks::new(connection, Form::Insert, into, rows, tail);
-    let mut affected = 0;
-    while let Some(statement) = chunks.next() {
-        affected += connection.execute_raw(statement).await?.rows_affected();
-    }
-    Ok(affected)
+    run(connection, Chunks::new(connection, Form::Insert, into, rows, tail)).await
 }
 
 /// The same with a tail that gives rows back.
@@ -102,12 +97,7 @@ pub async fn execute<C: ConnectionTrait, const N: usize>(
     rows: impl ExactSizeIterator<Item = [Value; N]>,
     tail: &str,
 ) -> Result<u64> {
-    let mut chunks = Chunks::new(connection, Form::Plain, head, rows, tail);
-    let mut affected = 0;
-    while let Some(statement) = chunks.next() {
-        affected += connection.execute_raw(statement).await?.rows_affected();
-    }
-    Ok(affected)
+    run(connection, Chunks::new(connection, Form::Plain, head, rows, tail)).await
 }
 
 /// The same for a statement that gives rows back.
@@ -121,6 +111,17 @@ pub async fn query<C: ConnectionTrait, const N: usize>(
     tail: &str,
 ) -> Result<Vec<QueryResult>> {
     fetch(connection, Chunks::new(connection, Form::Plain, head, rows, tail)).await
+}
+
+async fn run<C: ConnectionTrait, const N: usize>(
+    connection: &C,
+    mut chunks: Chunks<'_, impl ExactSizeIterator<Item = [Value; N]>>,
+) -> Result<u64> {
+    let mut affected = 0;
+    while let Some(statement) = chunks.next() {
+        affected += connection.execute_raw(statement).await?.rows_affected();
+    }
+    Ok(affected)
 }
 
 async fn fetch<C: ConnectionTrait, const N: usize>(
