@@ -1,6 +1,5 @@
 //! The schema. A migration that has been released never changes: add the next one (expand, then contract).
-use chassis::db::create_keyed_table;
-use chassis::db::sql;
+use chassis::db::{create_keyed_table, sql};
 use sea_orm::ConnectionTrait;
 use sea_orm_migration::{
     prelude::*,

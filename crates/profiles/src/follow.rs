@@ -52,8 +52,7 @@ pub(crate) fn apply_standings<'c>(tx: &'c Tx<'_>, changes: &'c [Change<ScoreChan
                 standing.since.as_ref().map(micros).into(),
             ]
         };
-        STANDINGS.keep(tx, &news, row).await?;
-        Ok(())
+        STANDINGS.keep(tx, &news, row).await
     })
 }
 

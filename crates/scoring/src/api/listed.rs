@@ -21,11 +21,7 @@ impl Api {
         let as_of = moment.or(asked);
         // Settled before reading: what is recorded while it is read does not belong to this moment.
         let moment = as_of.unwrap_or_else(|| self.context.clock.now());
-        let ids: Vec<Uuid> = store::customer::page(self.db.read(), after, page.limit())
-            .await?
-            .into_iter()
-            .map(|customer| customer.id)
-            .collect();
+        let ids = store::customer::ids(self.db.read(), after, page.limit()).await?;
         let scores = self.scores(&ids, as_of, Show::default()).await?;
         let rows: Vec<(Uuid, pb::Score)> = ids.into_iter().zip(scores).filter_map(|(id, s)| Some((id, s?))).collect();
         let key = |row: &(Uuid, pb::Score)| (row.0, moment.as_microsecond());

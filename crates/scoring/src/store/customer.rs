@@ -18,9 +18,6 @@ use crate::{
 const COLUMNS: &str = "customer_id, profile_revision, showed_interest, targeted, occasions, first_day, last_day, day_sum, \
      sales_minor, returns_minor, first_sales_minor, discount_minor, service_cost_minor, potential_minor, relationship, stage, tier, code, \
      estimated, revision, since_us";
-const INSERT: &str = "INSERT INTO customer (customer_id, profile_revision, showed_interest, targeted, occasions, first_day, \
-     last_day, day_sum, sales_minor, returns_minor, first_sales_minor, discount_minor, service_cost_minor, potential_minor, relationship, \
-     stage, tier, code, estimated, revision, since_us)";
 const REPLACE: &str = " ON CONFLICT (customer_id) DO UPDATE SET profile_revision = excluded.profile_revision, \
      showed_interest = excluded.showed_interest, targeted = excluded.targeted, occasions = excluded.occasions, \
      first_day = excluded.first_day, last_day = excluded.last_day, day_sum = excluded.day_sum, \
@@ -117,14 +114,21 @@ pub async fn find<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<Ha
 /// duplicate key runs this one again.
 pub async fn write<'a>(tx: &Tx<'_>, customers: impl Iterator<Item = &'a Customer>) -> Result<()> {
     let (new, old): (Vec<_>, Vec<_>) = customers.partition(|customer| customer.is_new);
-    bulk::insert(&**tx, INSERT, new.into_iter().map(values), "").await?;
-    bulk::insert(&**tx, INSERT, old.into_iter().map(values), REPLACE).await?;
+    let into = format!("INSERT INTO customer ({COLUMNS})");
+    bulk::insert(&**tx, &into, new.into_iter().map(values), "").await?;
+    bulk::insert(&**tx, &into, old.into_iter().map(values), REPLACE).await?;
     Ok(())
 }
 
 /// One page of all customers by id.
 pub async fn page<C: ConnectionTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Customer>> {
     page_of(connection, COLUMNS, "", after, limit).await?.iter().map(read).collect()
+}
+
+/// The ids of one page of all customers.
+pub async fn ids<C: ConnectionTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Uuid>> {
+    let rows = page_of(connection, "customer_id", "", after, limit).await?;
+    rows.iter().map(|row| Columns::of(row).take()).collect()
 }
 
 /// One page of everybody who bought by id, with nothing but their summaries: what goes through millions should not read what it does not look at.
