@@ -122,7 +122,7 @@ async fn a_process_that_is_told_to_end_says_so_and_ends_well() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_data_folder_is_one_process_s_while_it_runs_and_no_demo_s_afterwards() {
+async fn a_data_folder_is_one_process_s_while_it_runs_and_whole_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Process::new(PROGRAM, &[], free_port(), folder.path());
     server.start().await;
@@ -141,6 +141,14 @@ async fn a_data_folder_is_one_process_s_while_it_runs_and_no_demo_s_afterwards()
     server.kill();
     assert!(refused(&demo).await.contains("databases that no demo made"));
     server.start().await;
+    // Killed, it left logs with what was committed last; ended properly, it leaves whole files alone.
+    let logs = || {
+        let names = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with("-wal")).count()
+    };
+    assert_eq!(logs(), SERVICES.len());
+    assert_eq!(server.terminate().await.code(), Some(0));
+    assert_eq!(logs(), 0, "{}", server.log());
 }
 
 /// How a stream ends.

@@ -1,7 +1,13 @@
 //! What a service is given by the process that it runs in.
-use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::FutureExt;
+use sea_orm_migration::MigratorTrait;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -9,12 +15,15 @@ use uuid::Uuid;
 use crate::{
     clock::{Clock, Ids},
     db::Db,
+    error::Result,
     feed, idempotency,
     peers::Peers,
 };
 
 /// How often old changes and old replies are dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+/// How long a database may take to close. What a SQLite file's log holds at most is in the file within two seconds.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time, ids, peers and the end of it all. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,6 +43,8 @@ pub struct Context {
     pub broken: CancellationToken,
     /// Background tasks: the drain waits for them.
     pub tasks: TaskTracker,
+    /// What [`Context::open`] opened.
+    databases: Arc<Mutex<Vec<Db>>>,
 }
 
 impl Context {
@@ -48,6 +59,7 @@ impl Context {
             shutdown: CancellationToken::new(),
             broken: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            databases: Arc::default(),
         }
     }
 
@@ -83,15 +95,31 @@ impl Context {
         });
     }
 
-    /// Keeps a service's database from growing without end.
-    pub fn spawn_housekeeping(&self, db: &Db) {
-        let db = db.clone();
+    /// Opens a service's database, as [`Db::connect`] does; keeps it from growing without end, and closes it when the service has drained.
+    ///
+    /// # Errors
+    /// Those of [`Db::connect`].
+    pub async fn open<M: MigratorTrait>(&self, url: &str) -> Result<Db> {
+        let db = Db::connect::<M>(url, &self.clock).await?;
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner).push(db.clone());
+        let kept = db.clone();
         self.spawn_every("housekeeping", HOUSEKEEPING, move || {
-            let db = db.clone();
+            let db = kept.clone();
             async move {
                 feed::trim(&db, feed::RETENTION).await?;
                 idempotency::forget_old(&db).await
             }
         });
+        Ok(db)
+    }
+
+    /// Closes the databases, after everything that asks them has ended.
+    pub(crate) async fn close_databases(&self) {
+        let databases = std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
+        for db in databases {
+            if tokio::time::timeout(CLOSE_TIMEOUT, db.close()).await.is_err() {
+                tracing::warn!(limit = ?CLOSE_TIMEOUT, "a database was still in use and is not closed");
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use std::{
     str::FromStr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -93,6 +93,8 @@ struct Inner {
     feed: feed::Head,
     /// How many transactions were committed.
     commits: AtomicU64,
+    /// Nothing is asked of it any more.
+    closed: AtomicBool,
 }
 
 impl Db {
@@ -114,8 +116,8 @@ impl Db {
         };
         migrate::<M>(&write).await?;
         let feed = feed::Head::read(&read).await?;
-        let db =
-            Self(Arc::new(Inner { write, read, snapshots, clock: clock.clone(), feed, commits: AtomicU64::new(0) }));
+        let (commits, closed) = (AtomicU64::new(0), AtomicBool::new(false));
+        let db = Self(Arc::new(Inner { write, read, snapshots, clock: clock.clone(), feed, commits, closed }));
         feed::spawn_poller(&db);
         checkpoint::spawn(&db);
         Ok(db)
@@ -136,8 +138,23 @@ impl Db {
         &self.0.clock
     }
 
+    /// Closes all connections once they are back; whoever asks for one afterwards is refused. The last one of a SQLite file brings the log into it and
+    /// removes the log, so the writer goes last: readers may not write.
+    pub async fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+        for pool in [&self.0.snapshots, &self.0.read, &self.0.write] {
+            if let Err(error) = pool.close_by_ref().await {
+                tracing::warn!(%error, "a database was not closed properly");
+            }
+        }
+    }
+
     pub(crate) fn feed(&self) -> &feed::Head {
         &self.0.feed
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn downgrade(&self) -> WeakDb {
@@ -229,13 +246,13 @@ async fn begin(connection: &DatabaseConnection, options: TransactionOptions) -> 
     Ok(begun.await.map_err(|error| Error::Internal(format!("begin: {error}")))??)
 }
 
-/// A database that does not keep itself open.
+/// A database that does not keep itself open, and is not there any more once it is closed.
 #[derive(Debug)]
 pub(crate) struct WeakDb(std::sync::Weak<Inner>);
 
 impl WeakDb {
     pub(crate) fn upgrade(&self) -> Option<Db> {
-        self.0.upgrade().map(Db)
+        self.0.upgrade().map(Db).filter(|db| !db.is_closed())
     }
 }
 
@@ -424,8 +441,10 @@ async fn patiently<P, F: Future<Output = sqlx::Result<P>>>(connect: impl Fn() ->
 /// Whether a connection that comes back to its pool can be used again. When its disk is full, SQLite ends a transaction by itself, and
 /// sqlx goes on counting it as open: what the next ones commit would then be inside it, acknowledged and never durable.
 async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
-    // A roll-back may still be queued.
-    connection.ping().await?;
+    // As after every commit. What is counted as open may have its roll-back still queued, which a ping waits for.
+    if connection.is_in_transaction() {
+        connection.ping().await?;
+    }
     Ok(!connection.is_in_transaction())
 }
 

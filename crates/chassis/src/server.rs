@@ -255,13 +255,12 @@ pub async fn serve(
         context.tasks.wait().await;
         result
     });
-    match drained.await {
-        Ok(result) => ended.and(result),
-        Err(_) => {
-            tracing::warn!(limit = ?DRAIN_TIMEOUT, "calls in work were cut off");
-            ended
-        }
+    let drained = drained.await;
+    if drained.is_err() {
+        tracing::warn!(limit = ?DRAIN_TIMEOUT, "calls in work were cut off");
     }
+    context.close_databases().await;
+    drained.unwrap_or(Ok(())).and(ended)
 }
 
 async fn read_pem(key: &'static str, path: &PathBuf) -> Result<Vec<u8>> {

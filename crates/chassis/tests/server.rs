@@ -1,6 +1,7 @@
 //! The server as its callers see it: health, draining, deadlines, overload, faults, nonsense.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -30,7 +31,7 @@ mod support;
 #[path = "support/wire.rs"]
 mod wire;
 use raw::{Raw, SERVING, get_score, health};
-use support::{Fake, GRPC_NAME, bump, connect, dawdle, ids};
+use support::{Fake, GRPC_NAME, bump, connect, contents, dawdle, ids};
 use wire::Wire;
 
 const GET_SCORE: &str = "/clientele.scoring.v1.Scoring/GetScore";
@@ -136,6 +137,30 @@ async fn while_load_balancers_take_notice_it_says_not_serving_and_goes_on_answer
     // A new connection too.
     get_score(&server.channel()).await.unwrap();
     server.serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_has_drained_leaves_its_database_in_one_file() {
+    let temp = TempDb::new(Backend::Sqlite).await;
+    let log = PathBuf::from(format!("{}-wal", temp.url().trim_start_matches("sqlite:")));
+    let server =
+        TestServer::start(Clock::mock(noon()), &[], |context| vec![support::feed_service(temp.url(), context)]).await;
+    let db = connect(temp.url()).await;
+    let ids = ids(3);
+    bump(&db, &ids, 5).await.unwrap();
+    db.close().await;
+    assert!(matches!(bump(&db, &ids, 6).await, Err(Error::Database(_))), "closed is closed");
+    assert!(log.exists(), "the service still has it open");
+    // Whoever watches has a transaction open now and then.
+    let mut watcher = ScoringClient::new(server.channel());
+    let mut feed = watcher.watch_scores(WatchScoresRequest::default()).await.unwrap().into_inner();
+    feed.next().await.unwrap().unwrap();
+
+    server.stop().await.unwrap();
+    assert!(!log.exists());
+    let db = connect(temp.url()).await;
+    let states = contents(db.read(), "customer").await;
+    assert_eq!(ids.iter().map(|id| states[id]).collect::<Vec<_>>(), [(1, 5); 3]);
 }
 
 #[tokio::test]

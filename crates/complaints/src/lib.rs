@@ -9,7 +9,7 @@
 //! | change what the clock does by itself | [`sweep`] |
 //! | change a table or a query | `migrations.rs`, `store.rs` |
 use chassis::{
-    Context, Db,
+    Context,
     config::{DbUrl, Validate},
     parse::Check,
     server::MAX_MESSAGE_BYTES,
@@ -23,7 +23,7 @@ mod api;
 pub mod calendar;
 pub mod complaint;
 mod follow;
-mod migrations;
+pub mod migrations;
 mod store;
 pub mod sweep;
 
@@ -99,8 +99,7 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
         grpc_name: <ComplaintsServer<api::Api> as NamedService>::NAME,
         start: Box::pin(async move {
             let rules = Arc::new(config.rules()?);
-            let db = open(config.database_url.expose(), &context).await?;
-            context.spawn_housekeeping(&db);
+            let db = context.open::<migrations::Migrator>(config.database_url.expose()).await?;
             follow::spawn(&context, &db, &rules)?;
             let period = Duration::from_secs(u64::from(config.sweep_period_s));
             context.spawn_every("sweep_complaints", period, {
@@ -114,14 +113,6 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
             Ok(Routes::new(ComplaintsServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
         }),
     }
-}
-
-/// Opens the service's database and brings its schema up to date.
-///
-/// # Errors
-/// As [`Db::connect`].
-pub async fn open(database_url: &str, context: &Context) -> chassis::Result<Db> {
-    Db::connect::<migrations::Migrator>(database_url, &context.clock).await
 }
 
 #[cfg(test)]

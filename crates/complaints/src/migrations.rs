@@ -8,7 +8,7 @@ use sea_orm_migration::{
 
 /// The chassis's tables, then ours.
 #[derive(Debug)]
-pub(crate) struct Migrator;
+pub struct Migrator;
 
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {

@@ -11,7 +11,7 @@
 //! | a query, a table | `store.rs`, `migrations.rs` |
 //! | what is kept of scoring and complaints | `follow.rs` |
 use chassis::{
-    Context, Db, Service,
+    Context, Service,
     config::{DbUrl, Validate},
     parse::Check,
     server::MAX_MESSAGE_BYTES,
@@ -75,8 +75,7 @@ pub fn service(config: Config, context: Context) -> Service {
             config.check(&mut check);
             check.done()?;
             context.peers.require(&["scoring", "complaints"])?;
-            let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
-            context.spawn_housekeeping(&db);
+            let db = context.open::<migrations::Migrator>(config.database_url.expose()).await?;
             follow::spawn(&context, &db)?;
             let api = api::Api::new(db, context, &config);
             Ok(Routes::new(ProfilesServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))

@@ -12,7 +12,7 @@
 //! | a query or a table | `store.rs`, `store/`, `migrations.rs` |
 //! | what is followed of other services | `follow.rs` |
 use chassis::{
-    Context, Db, Error,
+    Context, Error,
     config::{DbUrl, Validate},
     parse::Check,
     server::MAX_MESSAGE_BYTES,
@@ -107,10 +107,9 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
             check.done()?;
             context.peers.require(&["scoring", "profiles", "complaints"])?;
             let zone = TimeZone::get(&config.time_zone).map_err(|error| Error::Internal(error.to_string()))?;
-            let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
+            let db = context.open::<migrations::Migrator>(config.database_url.expose()).await?;
             store::seed_or_check(&db, &config.currency).await?;
             let key = store::point_key(&db).await?;
-            context.spawn_housekeeping(&db);
             let view = view::View::start(&context, &db, zone).await?;
             follow::spawn(&context, &db, &key)?;
             let api = api::Api { db, context, config, view, key };

@@ -142,7 +142,7 @@ pub fn service(config: Config, context: Context) -> Service {
         start: Box::pin(async move {
             let calendar = calendar::Calendar::new(&config.time_zone)?;
             let terms = books::Terms { currency: config.currency.clone(), time_zone: config.time_zone.clone() };
-            let db = Db::connect::<migrations::Migrator>(config.database_url.expose(), &context.clock).await?;
+            let db = context.open::<migrations::Migrator>(config.database_url.expose()).await?;
             books::settle(&db, &terms).await?;
             let scorer = Arc::new(in_force::Scorer::new(in_force::Rules {
                 books: config.books()?,
@@ -152,7 +152,6 @@ pub fn service(config: Config, context: Context) -> Service {
                 assessment: config.assessment.clone(),
                 calendar: calendar.clone(),
             }));
-            context.spawn_housekeeping(&db);
             follow::spawn(&context, &db, &scorer)?;
             spawn_sweep(&context, &db, &scorer, Duration::from_secs(config.sweep_period_s.into()));
             let news = operation::News::new(0);

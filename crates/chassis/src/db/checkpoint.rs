@@ -40,7 +40,7 @@ pub(super) fn spawn(db: &Db) {
                 Ok(left) if left >= WORTH => {}
                 Ok(_) => (seen, told) = (commits, false),
                 // Commits go on into the log, and SQLite tells the writer nothing of its own vain attempts: the disk fills up.
-                Err(error) if !told => {
+                Err(error) if !told && !db.is_closed() => {
                     told = true;
                     tracing::warn!(?error, "the log of a SQLite database cannot be brought into its file, and grows");
                 }

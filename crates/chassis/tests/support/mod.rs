@@ -347,7 +347,7 @@ pub fn feed_service(url: &str, context: &chassis::Context) -> Service {
         name: "scoring",
         grpc_name: GRPC_NAME,
         start: Box::pin(async move {
-            let db = Db::connect::<Migrator>(&url, &context.clock).await?;
+            let db = context.open::<Migrator>(&url).await?;
             Ok(Routes::new(Fake::watching(db, context.shutdown.clone())))
         }),
     }

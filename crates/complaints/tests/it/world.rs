@@ -79,7 +79,7 @@ impl World {
 
     /// The service's database, as a further replica would open it.
     pub(crate) async fn db(&self) -> Db {
-        complaints::open(self.config.database_url.expose(), &self.server.context).await.unwrap()
+        Db::connect::<complaints::migrations::Migrator>(self.config.database_url.expose(), &self.clock).await.unwrap()
     }
 
     /// Scoring says that the customer is in that tier now.
