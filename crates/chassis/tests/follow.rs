@@ -443,7 +443,8 @@ async fn a_follower_that_drains_leaves_no_half_batch(backend: Backend) {
     assert_eq!(scene.cursor().await, "");
     let replica = scene.replica().await;
     scene.settles().await;
-    assert_ne!(scene.cursor().await, "");
+    // The end of the snapshot may come after its last item.
+    eventually("there is a place to go on from", || async { !scene.cursor().await.is_empty() }).await;
     replica.drain().await;
     publisher.stop().await.unwrap();
 }
