@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Customers read at a time.
-const PAGE: u64 = 5_000;
+const PAGE: u64 = 2_500;
 
 /// Compares and writes the result. Run again after a crash, it compares again.
 ///
@@ -52,10 +52,8 @@ async fn read(job: &Job, as_of: Day) -> Result<Vec<History>> {
     let (_, total) = store::customer::count(job.db.read()).await?;
     let (mut histories, mut after, mut seen) = (Vec::new(), None, 0);
     loop {
-        let page = store::customer::buyers(job.db.read(), after, PAGE).await?;
-        let (Some(first), Some(last)) = (page.first().map(|(id, _)| *id), page.last().map(|(id, _)| *id)) else {
-            break;
-        };
+        let page = store::customer::ids(job.db.read(), after, PAGE).await?;
+        let (Some(first), Some(last)) = (page.first().copied(), page.last().copied()) else { break };
         let days = store::purchase::days_between(job.db.read(), first, last, as_of).await?;
         for days in days.chunk_by(|(left, _), (right, _)| left == right) {
             // What was spent plays no part.

@@ -106,9 +106,11 @@ pub async fn restate_all(
     cause: pb::ChangeCause,
     mut seen: impl FnMut(i64) + Send,
 ) -> Result<i64> {
+    // Whoever puts something else into force meanwhile lets everybody be gone through again.
+    let in_force = scorer.in_force(db.read()).await?;
     let (mut after, mut gone_through, mut changed) = (None, 0, 0);
     loop {
-        let page = Page::read(db, scorer, after).await?;
+        let page = Page::read(db, scorer, &in_force, after).await?;
         let (last, count) = (page.last(), page.customers.len());
         // Not while the next page is read: one core at a time leaves the others to those who ask.
         let stale = tokio::task::spawn_blocking(move || page.stale()).await;
@@ -139,17 +141,17 @@ struct Page {
 }
 
 impl Page {
-    async fn read(db: &Db, scorer: &Arc<Scorer>, after: Option<Uuid>) -> Result<Self> {
-        let in_force = scorer.in_force(db.read()).await?;
+    async fn read(db: &Db, scorer: &Arc<Scorer>, in_force: &Arc<InForce>, after: Option<Uuid>) -> Result<Self> {
         let now = db.clock().now();
         let mut customers = store::customer::page(db.read(), after, PAGE).await?;
-        let unwritten = estimate::refresh(db.read(), &in_force, customers.iter_mut()).await?;
+        let unwritten = estimate::refresh(db.read(), in_force, customers.iter_mut()).await?;
         let (mut attributes, mut kept) = (HashMap::new(), HashMap::new());
         if let (false, Some(first), Some(last)) = (in_force.segments.is_empty(), customers.first(), customers.last()) {
             kept = store::segment::of_range(db.read(), first.id, last.id).await?;
-            attributes = attributes_of(db.read(), &in_force, customers.iter().map(|customer| customer.id)).await?;
+            attributes = attributes_of(db.read(), in_force, customers.iter().map(|customer| customer.id)).await?;
         }
-        Ok(Self { scorer: Arc::clone(scorer), in_force, now, customers, unwritten, attributes, kept })
+        let (scorer, in_force) = (Arc::clone(scorer), Arc::clone(in_force));
+        Ok(Self { scorer, in_force, now, customers, unwritten, attributes, kept })
     }
 
     /// The last customer; absent where there are no more behind.
