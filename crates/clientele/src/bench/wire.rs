@@ -30,7 +30,7 @@ async fn ready(channel: Channel) -> Result<Grpc<Channel>, Status> {
 }
 
 /// Messages as they are on the wire.
-struct Encoded;
+pub(super) struct Encoded;
 
 impl Codec for Encoded {
     type Encode = Bytes;
