@@ -137,16 +137,15 @@ async fn a_data_folder_is_one_process_s_while_it_runs_and_whole_afterwards() {
     }
     let demo = ["demo", "--exit", "--listen", "127.0.0.1:0", "--data-dir", &data];
     assert!(refused(&demo).await.contains("databases that no demo made"));
-    // However it ended, the folder is free again.
-    server.kill();
-    assert!(refused(&demo).await.contains("databases that no demo made"));
-    server.start().await;
-    // Killed, it left logs with what was committed last; ended properly, it leaves whole files alone.
     let logs = || {
         let names = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.ends_with("-wal")).count()
     };
+    // However it ended, the folder is free again. Killed, it leaves logs with what was committed last; ended properly, whole files alone.
+    server.kill();
     assert_eq!(logs(), SERVICES.len());
+    assert!(refused(&demo).await.contains("databases that no demo made"));
+    server.start().await;
     assert_eq!(server.terminate().await.code(), Some(0));
     assert_eq!(logs(), 0, "{}", server.log());
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, future::join_all};
 use sea_orm_migration::MigratorTrait;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -22,7 +22,7 @@ use crate::{
 
 /// How often old changes and old replies are dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
-/// How long a database may take to close. What a SQLite file's log holds at most is in the file within two seconds.
+/// How long the databases of a process may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time, ids, peers and the end of it all. Cheap to clone.
@@ -116,10 +116,9 @@ impl Context {
     /// Closes the databases, after everything that asks them has ended.
     pub(crate) async fn close_databases(&self) {
         let databases = std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
-        for db in databases {
-            if tokio::time::timeout(CLOSE_TIMEOUT, db.close()).await.is_err() {
-                tracing::warn!(limit = ?CLOSE_TIMEOUT, "a database was still in use and is not closed");
-            }
+        let closing = join_all(databases.iter().map(Db::close));
+        if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::warn!(limit = ?CLOSE_TIMEOUT, "a database was still in use and is not closed");
         }
     }
 }

@@ -139,7 +139,7 @@ impl Db {
     }
 
     /// Closes all connections once they are back; whoever asks for one afterwards is refused. The last one of a SQLite file brings the log into it and
-    /// removes the log, so the writer goes last: readers may not write.
+    /// removes the log.
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
         for pool in [&self.0.snapshots, &self.0.read, &self.0.write] {

@@ -10,7 +10,7 @@ use crate::{
     client::{Client, DEFAULT_SERVER, Error, Result},
     commands, config,
     config::Config,
-    demo, export, generate, import, report, serve, view,
+    demo, export, folder, generate, import, report, serve, view,
 };
 
 /// Customer value management: what each customer is worth, how a contact is handled because of it, and complaints by value.
@@ -49,6 +49,9 @@ enum Command {
         /// Measure these alone
         #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
         only: Vec<bench::Figure>,
+        /// Export no traces and no measurements, to see what that costs
+        #[arg(long)]
+        untraced: bool,
     },
     /// Print the effective configuration, secrets masked
     Config {
@@ -291,6 +294,7 @@ pub async fn run() -> Result<()> {
             if let ([one], "clientele") = (args.services.as_slice(), config.telemetry.service.as_str()) {
                 config.telemetry.service.clone_from(one);
             }
+            folder::refuse_the_demos(&config.data_dir)?;
             let guard = init_telemetry(&config)?;
             let result = serve::start(config, Clock::system(), &args.services, serve::signalled()).await;
             let result = match result {
@@ -303,14 +307,16 @@ pub async fn run() -> Result<()> {
             guard.shutdown();
             Ok(result?)
         }
-        Command::Bench { json, only } => {
+        Command::Bench { json, only, untraced } => {
             let mut config = load(&cli.process, overrides(&cli.process)?)?;
-            // Tracing is on, as in production; lines about each purchase would measure the terminal.
+            // Lines about each purchase would measure the terminal.
             config.telemetry.log_filter = "warn".to_owned();
             // It calls itself, on loopback, and measures calls rather than tokens.
             config.auth = chassis::auth::Config::default();
             let collector = bench::Collector::start().await?;
-            config.telemetry.otlp_endpoint.get_or_insert_with(|| collector.endpoint.clone());
+            // Tracing is on, as in production, unless what it costs is the question.
+            config.telemetry.otlp_endpoint =
+                (!untraced).then(|| config.telemetry.otlp_endpoint.unwrap_or(collector.endpoint.clone()));
             let guard = init_telemetry(&config)?;
             let result = bench::run(config, json, &only).await;
             guard.shutdown();

@@ -294,21 +294,50 @@ pub async fn health(target: &Target, service: Option<&str>) -> Result<()> {
                 .ok_or_else(|| Error::new(format!("{text} is no service; there are {}", SERVICES.join(", "))))
         })
         .transpose()?;
-    // clientele.scoring.v1.Scoring; the empty name means the process as a whole.
-    let full = name.map(|name| {
-        let (first, rest) = name.split_at(1);
-        format!("clientele.{name}.v1.{}{rest}", first.to_uppercase())
-    });
-    let message = HealthCheckRequest { service: full.unwrap_or_default() };
-    let reply =
-        target.client()?.health(name).check(request_within(message, Duration::from_secs(5))).await?.into_inner();
-    let status = reply.status().as_str_name();
-    if target.json {
-        view::line(serde_json::json!({ "status": status }).to_string());
-    } else {
-        view::line(format!("{}: {}", service.unwrap_or("all"), view::word(status, "")));
+    // Where servers are named by service, each is asked for its own: what one process says of itself as a whole is nothing of the others.
+    let named = |name: &&str| target.server.iter().any(|server| server.starts_with(&format!("{name}=")));
+    let asked: Vec<Option<&'static str>> = match name {
+        None if SERVICES.iter().any(named) => {
+            let others = target.server.iter().any(|server| !server.contains('='));
+            SERVICES.into_iter().filter(|name| others || named(name)).map(Some).collect()
+        }
+        one => vec![one],
+    };
+    let client = target.client()?;
+    let (mut said, mut ended) = (Vec::new(), Ok(()));
+    for name in asked {
+        let message = HealthCheckRequest { service: name.map(full_name).unwrap_or_default() };
+        let reply = client.health(name).check(request_within(message, Duration::from_secs(5))).await;
+        let status = match reply.map(|reply| reply.into_inner().status()) {
+            Ok(status) => status,
+            Err(error) => {
+                ended = ended.and(Err(error.into()));
+                ServingStatus::Unknown
+            }
+        };
+        if ended.is_ok() && status != ServingStatus::Serving {
+            ended = Err(Error::new("not serving"));
+        }
+        said.push((name.unwrap_or("all"), status.as_str_name()));
     }
-    if reply.status() == ServingStatus::Serving { Ok(()) } else { Err(Error::new("not serving")) }
+    match said.as_slice() {
+        // Why there is no answer is said by the error alone.
+        [(_, status)] if *status == ServingStatus::Unknown.as_str_name() => {}
+        [(_, status)] if target.json => view::line(serde_json::json!({ "status": status }).to_string()),
+        _ if target.json => {
+            let services: serde_json::Map<_, _> =
+                said.iter().map(|(name, status)| ((*name).to_owned(), serde_json::json!(status))).collect();
+            view::line(serde_json::json!({ "services": services }).to_string());
+        }
+        _ => said.iter().for_each(|(name, status)| view::line(format!("{name}: {}", view::word(status, "")))),
+    }
+    ended
+}
+
+/// `clientele.scoring.v1.Scoring` of `scoring`.
+fn full_name(service: &str) -> String {
+    let (first, rest) = service.split_at(1);
+    format!("clientele.{service}.v1.{}{rest}", first.to_uppercase())
 }
 
 /// `decide`.

@@ -64,7 +64,7 @@ pub async fn run(config: Config, exit: bool) -> Result<()> {
         url.trim_start_matches("http://")
     ));
     view::line(format!(
-        "data folder: {} (delete it to begin anew); the services' clock reads 30 June 1998, and only here: `serve` on it runs on today's",
+        "data folder: {} (delete it to begin anew); the services' clock reads 30 June 1998, so it is for `demo` alone",
         data_dir.display()
     ));
 

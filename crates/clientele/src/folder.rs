@@ -82,6 +82,24 @@ pub fn claim_for_demo(data_dir: &Path) -> Result<()> {
     })
 }
 
+/// Finds that the folder is not the demo's.
+///
+/// # Errors
+/// `Invalid` where it is.
+pub fn refuse_the_demos(data_dir: &Path) -> Result<()> {
+    if !data_dir.join(DEMO).exists() {
+        return Ok(());
+    }
+    let shown = data_dir.display();
+    Err(Error::invalid(
+        "data_dir",
+        format!(
+            "the folder {shown} is the demo's, whose clock stands at the last day of its data: by today's everybody in it would be long gone, and \
+             be announced so; run `clientele demo --data-dir {shown}` on it, or name another folder with --data-dir"
+        ),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,10 +127,12 @@ mod tests {
         claim_for_demo(&own).unwrap();
         std::fs::write(database(&own, "scoring"), "").unwrap();
         claim_for_demo(&own).unwrap();
+        assert!(refuse_the_demos(&own).unwrap_err().to_string().contains("--data-dir"));
         std::fs::create_dir_all(&other).unwrap();
         std::fs::write(database(&other, "scoring"), "").unwrap();
         let refused = claim_for_demo(&other).unwrap_err().to_string();
         assert!(refused.contains("no demo made") && refused.contains("--data-dir"), "{refused}");
         assert!(!other.join(DEMO).exists());
+        refuse_the_demos(&other).unwrap();
     }
 }

@@ -28,6 +28,9 @@ const STEP: u64 = 50_000;
 pub struct Args {
     /// The file to write; - writes to standard output
     file: PathBuf,
+    /// Replace a file that is there already
+    #[arg(long)]
+    force: bool,
     /// How many customers
     #[arg(long, default_value_t = 2_357, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
     customers: u64,
@@ -145,6 +148,12 @@ pub fn run(args: &Args, clock: &Clock) -> Result<()> {
     let plan = Plan { customers, arrival_days, days, seed };
     let population = population(args.model, parameters, args.spend.unwrap_or(CDNOW_SPEND), plan)?;
     let start = first_day(args.start, days, clock)?;
+    if args.file.is_file() && !args.force {
+        return Err(Error::new(format!(
+            "{} is there already; name another file, or --force to replace it",
+            args.file.display()
+        )));
+    }
     let mut output = Output::create(&args.file)?;
     let bar = ProgressBar::new(customers);
     if let Ok(style) = ProgressStyle::with_template("  making up {bar:30} {percent:>3} % of the customers, {eta} left")
@@ -162,7 +171,7 @@ pub fn run(args: &Args, clock: &Clock) -> Result<()> {
         let file = args.file.display();
         view::line(format!(
             "{} of {}. Import them: clientele import purchases {file} --customer customer --time time \
-             --amount amount --id id --currency {}",
+             --amount amount --id id --currency {} --source made-up --system made-up",
             view::counted(rows, "purchase"),
             view::counted(customers, "customer"),
             args.currency
@@ -298,6 +307,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("none.csv");
         let refused = |more: &[&str]| run(&args(file.clone(), more), &clock()).unwrap_err().to_string();
+        std::fs::write(&file, "somebody's").unwrap();
+        assert!(refused(&[]).contains("--force"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody's");
+        run(&args(file.clone(), &["--force", "--customers", "1"]), &clock()).unwrap();
+        std::fs::remove_file(&file).unwrap();
         assert!(refused(&["--parameters", "0,1,1,1"]).contains('r'));
         assert!(refused(&["--arrival-days", "600"]).contains("arrival_days"));
         assert!(numbers::<4>("1,2,3").is_err() && numbers::<3>("1,2,x").is_err());

@@ -126,6 +126,7 @@ pub async fn run(client: &Client, plan: &Plan, input: impl Read, size: Option<u6
         outcome: Outcome::default(),
         reached: Arc::default(),
         acknowledged: plan.after_line,
+        first_rejected: None,
         sent: 0,
         pace: Pace::new(),
     };
@@ -181,6 +182,8 @@ struct Import<'a> {
     reached: Arc<AtomicBool>,
     /// The line up to which all is done with.
     acknowledged: u64,
+    /// The first line refused.
+    first_rejected: Option<u64>,
     /// Rows acknowledged.
     sent: u64,
     pace: Pace,
@@ -353,7 +356,11 @@ impl Import<'_> {
 
     fn reject(&mut self, line: u64, reason: &str, fields: &[String]) -> Result<()> {
         self.outcome.rejected += 1;
-        self.outcome.first_rejection.get_or_insert_with(|| format!("line {line}: {reason}"));
+        // What the service refuses is heard of later than what is refused here.
+        if self.first_rejected.is_none_or(|first| line < first) {
+            self.first_rejected = Some(line);
+            self.outcome.first_rejection = Some(format!("line {line}: {reason}"));
+        }
         let reasons = &mut self.outcome.reasons;
         let known = reasons.len() < MAX_REASONS || reasons.contains_key(reason);
         *reasons.entry(if known { reason } else { OTHER_REASONS }.to_owned()).or_default() += 1;

@@ -209,9 +209,10 @@ fn place_in_line<'s>(queue: &Queue, lift: Lift, case: &Case, place: &'s str) -> 
         _ => 0,
     };
     let for_complaint = if case.caller.open_complaints > 0 { lift.open_complaint } else { 0 };
+    let lifted = queue.priority - for_tier - for_complaint;
     // The first place is 1, however much lifts add up to.
-    let priority = (queue.priority - for_tier - for_complaint).max(1);
-    let (rule, text) = match (for_tier, for_complaint) {
+    let priority = lifted.max(1);
+    let (rule, text): (_, Cow<'s, str>) = match (for_tier, for_complaint) {
         (0, 0) => ("queue_priority", Cow::Borrowed(place)),
         (tier, 0) => ("key_customer_first", format!("{place} A key customer comes {tier} places earlier.").into()),
         (0, complaint) => {
@@ -222,6 +223,7 @@ fn place_in_line<'s>(queue: &Queue, lift: Lift, case: &Case, place: &'s str) -> 
             ("key_customer_and_complaint_first", text.into())
         }
     };
+    let text = if lifted < 1 { format!("{text} No place is before the first.").into() } else { text };
     (priority, Reason { decides: "priority", rule, text })
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Customers read at a time.
-const PAGE: u64 = 2_500;
+const PAGE: u64 = 1_000;
 
 /// Compares and writes the result. Run again after a crash, it compares again.
 ///
@@ -49,7 +49,7 @@ pub async fn run(job: &Job) -> Result<()> {
 
 /// The occasions of everybody who bought: 16 bytes each, and some 40 a customer.
 async fn read(job: &Job, as_of: Day) -> Result<Vec<History>> {
-    let (_, total) = store::customer::count(job.db.read()).await?;
+    let (total, _) = store::customer::count(job.db.read()).await?;
     let (mut histories, mut after, mut seen) = (Vec::new(), None, 0);
     loop {
         let page = store::customer::ids(job.db.read(), after, PAGE).await?;

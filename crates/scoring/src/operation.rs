@@ -161,7 +161,8 @@ pub struct Job {
 impl Job {
     /// Says how far it is; written now and then.
     pub fn progress(&self, phase: &'static str, done: i64, total: i64) {
-        self.progress.send_replace(Progress { done, total, phase: phase.into() });
+        // Customers who came meanwhile were not counted.
+        self.progress.send_replace(Progress { done: done.min(total), total, phase: phase.into() });
     }
 }
 

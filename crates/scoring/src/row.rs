@@ -7,7 +7,10 @@ use proto::{
 };
 use uuid::Uuid;
 
-use crate::{calendar::Calendar, score::Summary};
+use crate::{
+    calendar::{self, Calendar},
+    score::Summary,
+};
 
 /// Rows of one batch: below a megabyte as a message, and a transaction of a few hundredths of a second.
 pub const MAX_ROWS: usize = 5_000;
@@ -116,7 +119,10 @@ impl<'a> Reader<'a> {
         let currency = &self.rules.currency;
         if money.currency_code != *currency {
             if is_currency(&money.currency_code) {
-                let message = format!("{field}.currency_code: the books are kept in {currency}; convert it first");
+                let message = format!(
+                    "{field}.currency_code: the books are kept in {currency} (scoring.currency); convert the amount first, or say which \
+                     currency it is in"
+                );
                 self.refuse(ErrorReason::CurrencyMismatch, message);
             } else {
                 let message = "must be an ISO 4217 code: three capital letters";
@@ -135,7 +141,11 @@ impl<'a> Reader<'a> {
         let time = self.check.time(field, time);
         if time.duration_since(self.now) > self.rules.future_tolerance {
             let seconds = self.rules.future_tolerance.as_secs();
-            let message = format!("{field}: lies in the future; at most {seconds} s ahead is allowed");
+            // By day: rows that are refused for the same reason are counted by it.
+            let pb::Date { year, month, day } = calendar::to_proto(self.rules.calendar.day(self.now));
+            let message = format!(
+                "{field}: lies in the future: today is {year:04}-{month:02}-{day:02} here, and at most {seconds} s ahead is allowed"
+            );
             self.refuse(ErrorReason::PurchaseInFuture, message);
         }
         time

@@ -207,13 +207,14 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                 return view::json("clientele.complaints.v1.ListComplaintsResponse", &reply);
             }
             let rows = reply.complaints.iter().map(|one| {
+                let due = view::time(one.due_time.as_ref());
                 vec![
                     one.complaint_id.clone(),
                     complaint_state(one.state),
                     view::tier(one.tier),
                     severity_word(one.severity),
                     one.cause_id.clone(),
-                    view::time(one.due_time.as_ref()),
+                    if one.breached { format!("{due}, late") } else { due },
                     one.owner_id.clone(),
                 ]
             });

@@ -18,11 +18,11 @@ impl Api {
         let page = Page::<Place>::parse(&mut check, "ListScores", &request, size, 100, &token)?;
         check.done()?;
         let (after, moment) = page.after.map_or((None, None), |(after, moment)| (Some(after), Some(at_micros(moment))));
-        let as_of = moment.or(asked);
         // Settled before reading: what is recorded while it is read does not belong to this moment.
-        let moment = as_of.unwrap_or_else(|| self.context.clock.now());
+        let moment = moment.or(asked).unwrap_or_else(|| self.context.clock.now());
         let ids = store::customer::ids(self.db.read(), after, page.limit()).await?;
-        let scores = self.scores(&ids, as_of, Show::default()).await?;
+        // Also the first page, which knows more than the ones after it can: what clocks that differ brought lies ahead of the moment.
+        let scores = self.scores(&ids, Some(moment), Show::default()).await?;
         let rows: Vec<(Uuid, pb::Score)> = ids.into_iter().zip(scores).filter_map(|(id, s)| Some((id, s?))).collect();
         let key = |row: &(Uuid, pb::Score)| (row.0, moment.as_microsecond());
         let (scores, next_page_token) = page.fill(rows, key, |(_, score)| score.clone())?;

@@ -153,13 +153,17 @@ async fn all_scores_are_listed_page_by_page_as_of_one_moment(backend: Backend) {
     let stand = some(backend, |_, paid| paid).await;
     stand.fit("fit").await;
     stand.rank("rank").await;
+    // A till's clock is ahead: of the moment of the list this is no part yet, on no page.
+    let ahead = stand.clock.now() + jiff::SignedDuration::from_secs(100);
+    let ahead = Some(chassis::clock::to_proto(ahead));
+    stand.record(vec![pb::Purchase { purchase_time: ahead, ..sale(999, id(1), 0, 5_000) }]).await;
     let (mut listed, mut token) = (Vec::new(), String::new());
     let mut moments = std::collections::BTreeSet::new();
     loop {
         let request = pb::ListScoresRequest { page_size: 70, page_token: token, ..Default::default() };
         let reply = stand.client.clone().list_scores(request).await.unwrap().into_inner();
-        moments.insert(reply.as_of.unwrap().seconds);
-        moments.extend(reply.scores.iter().map(|score| score.as_of.unwrap().seconds));
+        moments.insert(reply.as_of.map(|time| (time.seconds, time.nanos)));
+        moments.extend(reply.scores.iter().map(|score| score.as_of.map(|time| (time.seconds, time.nanos))));
         listed.extend(reply.scores);
         token = reply.next_page_token;
         if token.is_empty() {
