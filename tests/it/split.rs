@@ -59,6 +59,15 @@ async fn services_in_processes_of_their_own_work_as_one_and_outlive_each_other(b
     for service in ["profiles", "complaints", "routing"] {
         suite.process(service, 0).kill();
     }
+    // Whichever is named first: of servers that are named each is asked.
+    let mut named: Vec<String> =
+        ["scoring", "profiles"].map(|name| format!("{name}={}", suite.process(name, 0).url())).into();
+    for _ in 0..2 {
+        let output = crate::terminal::run(&["health", "--server", &named[0], "--server", &named[1]]).await;
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), told.as_str()), (Some(1), "profiles: no answer\nscoring: serving\n"));
+        named.reverse();
+    }
     buy_on(client, "1998-06-29", &new, "4", 10_000).await;
     for service in ["profiles", "complaints", "routing"] {
         suite.process(service, 0).start().await;

@@ -441,7 +441,7 @@ async fn patiently<P, F: Future<Output = sqlx::Result<P>>>(connect: impl Fn() ->
 /// Whether a connection that comes back to its pool can be used again. When its disk is full, SQLite ends a transaction by itself, and
 /// sqlx goes on counting it as open: what the next ones commit would then be inside it, acknowledged and never durable.
 async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
-    // As after every commit. What is counted as open may have its roll-back still queued, which a ping waits for.
+    // After a commit nothing is counted as open. Where something is, its roll-back may still be queued, which a ping waits for.
     if connection.is_in_transaction() {
         connection.ping().await?;
     }

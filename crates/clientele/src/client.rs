@@ -110,6 +110,12 @@ pub struct Client {
     channels: BTreeMap<&'static str, Channel>,
 }
 
+/// The service and its URL, where `--server` names one.
+pub fn named(server: &str) -> Option<(&'static str, &str)> {
+    let (name, url) = server.split_once('=')?;
+    Some((SERVICES.into_iter().find(|service| *service == name)?, url))
+}
+
 impl Client {
     /// Clients for `servers`: one URL for all services, or `NAME=URL` for one of them; later ones win.
     ///
@@ -126,9 +132,7 @@ impl Client {
     pub fn with(servers: &[String], access: &Access) -> Result<Self> {
         let mut urls: BTreeMap<&str, &str> = BTreeMap::new();
         for server in servers {
-            let named =
-                server.split_once('=').and_then(|(name, url)| Some((*SERVICES.iter().find(|s| **s == name)?, url)));
-            match named {
+            match named(server) {
                 Some((name, url)) => {
                     urls.insert(name, url);
                 }

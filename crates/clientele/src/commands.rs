@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::{Target, shows_progress},
-    client::{Client, Error, Result, SERVICES, new_request_id, next_step, request, request_within},
+    client::{self, Client, Error, Result, SERVICES, new_request_id, next_step, request, request_within},
     view,
 };
 
@@ -295,11 +295,11 @@ pub async fn health(target: &Target, service: Option<&str>) -> Result<()> {
         })
         .transpose()?;
     // Where servers are named by service, each is asked for its own: what one process says of itself as a whole is nothing of the others.
-    let named = |name: &&str| target.server.iter().any(|server| server.starts_with(&format!("{name}=")));
+    let named: Vec<_> = target.server.iter().filter_map(|server| Some(client::named(server)?.0)).collect();
     let asked: Vec<Option<&'static str>> = match name {
-        None if SERVICES.iter().any(named) => {
-            let others = target.server.iter().any(|server| !server.contains('='));
-            SERVICES.into_iter().filter(|name| others || named(name)).map(Some).collect()
+        None if !named.is_empty() => {
+            let another_has_the_rest = named.len() < target.server.len();
+            SERVICES.into_iter().filter(|name| another_has_the_rest || named.contains(name)).map(Some).collect()
         }
         one => vec![one],
     };
@@ -308,28 +308,27 @@ pub async fn health(target: &Target, service: Option<&str>) -> Result<()> {
     for name in asked {
         let message = HealthCheckRequest { service: name.map(full_name).unwrap_or_default() };
         let reply = client.health(name).check(request_within(message, Duration::from_secs(5))).await;
-        let status = match reply.map(|reply| reply.into_inner().status()) {
-            Ok(status) => status,
-            Err(error) => {
-                ended = ended.and(Err(error.into()));
-                ServingStatus::Unknown
-            }
+        let (status, one) = match reply.map(|reply| reply.into_inner().status()) {
+            Ok(ServingStatus::Serving) => (Some(ServingStatus::Serving), Ok(())),
+            Ok(status) => (Some(status), Err(Error::new("not serving"))),
+            Err(error) => (None, Err(error.into())),
         };
-        if ended.is_ok() && status != ServingStatus::Serving {
-            ended = Err(Error::new("not serving"));
-        }
-        said.push((name.unwrap_or("all"), status.as_str_name()));
+        ended = ended.and(one);
+        said.push((name.unwrap_or("all"), status.map(|status| status.as_str_name())));
     }
     match said.as_slice() {
-        // Why there is no answer is said by the error alone.
-        [(_, status)] if *status == ServingStatus::Unknown.as_str_name() => {}
+        // Why is said by the error.
+        [(_, None)] => {}
         [(_, status)] if target.json => view::line(serde_json::json!({ "status": status }).to_string()),
         _ if target.json => {
             let services: serde_json::Map<_, _> =
                 said.iter().map(|(name, status)| ((*name).to_owned(), serde_json::json!(status))).collect();
             view::line(serde_json::json!({ "services": services }).to_string());
         }
-        _ => said.iter().for_each(|(name, status)| view::line(format!("{name}: {}", view::word(status, "")))),
+        _ => said.iter().for_each(|(name, status)| {
+            let status = status.map_or("no answer".to_owned(), |status| view::word(status, ""));
+            view::line(format!("{name}: {status}"));
+        }),
     }
     ended
 }

@@ -65,8 +65,8 @@ pub struct Outcome {
     pub counts: scoring::RowCounts,
     /// Rows refused, here or by the service.
     pub rejected: u64,
-    /// Line and reason of the first of them.
-    pub first_rejection: Option<String>,
+    /// The first line of them, and what is told of it: line and reason.
+    pub first_rejection: Option<(u64, String)>,
     /// How many were refused for which reason.
     pub reasons: BTreeMap<String, u64>,
     /// Rows left out as the plan says: returns, amounts of nothing, rows without a customer.
@@ -126,7 +126,6 @@ pub async fn run(client: &Client, plan: &Plan, input: impl Read, size: Option<u6
         outcome: Outcome::default(),
         reached: Arc::default(),
         acknowledged: plan.after_line,
-        first_rejected: None,
         sent: 0,
         pace: Pace::new(),
     };
@@ -182,8 +181,6 @@ struct Import<'a> {
     reached: Arc<AtomicBool>,
     /// The line up to which all is done with.
     acknowledged: u64,
-    /// The first line refused.
-    first_rejected: Option<u64>,
     /// Rows acknowledged.
     sent: u64,
     pace: Pace,
@@ -341,7 +338,7 @@ impl Import<'_> {
             self.reject(row.line, &reason, &row.fields)?;
         }
         if hopeless {
-            let first = self.outcome.first_rejection.take().unwrap_or_default();
+            let (_, first) = self.outcome.first_rejection.take().unwrap_or_default();
             return Err(Error::new(format!(
                 "each of the first {BATCH} rows was refused, so that the others are not sent; the first: {first}\n  All stand, with line \
                  and reason, in {}",
@@ -357,9 +354,8 @@ impl Import<'_> {
     fn reject(&mut self, line: u64, reason: &str, fields: &[String]) -> Result<()> {
         self.outcome.rejected += 1;
         // What the service refuses is heard of later than what is refused here.
-        if self.first_rejected.is_none_or(|first| line < first) {
-            self.first_rejected = Some(line);
-            self.outcome.first_rejection = Some(format!("line {line}: {reason}"));
+        if self.outcome.first_rejection.as_ref().is_none_or(|(first, _)| line < *first) {
+            self.outcome.first_rejection = Some((line, format!("line {line}: {reason}")));
         }
         let reasons = &mut self.outcome.reasons;
         let known = reasons.len() < MAX_REASONS || reasons.contains_key(reason);

@@ -9,12 +9,10 @@ use crate::{
     fitted::{Fitted, kind, name},
     operation::{Job, Outcome},
     score::{self, Day},
+    standing::PAGE,
     store,
     store::in_force::Chosen,
 };
-
-/// Customers read at a time. Turning their rows into summaries takes a millisecond or two, in which the thread answers nobody.
-const PAGE: u64 = 1_000;
 
 /// What the models are fitted to: some 60 bytes a customer.
 #[derive(Debug, Default)]

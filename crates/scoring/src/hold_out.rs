@@ -12,11 +12,9 @@ use crate::{
     fitted::{Fitted, kind},
     operation::{Job, Outcome},
     score::Day,
+    standing::PAGE,
     store,
 };
-
-/// Customers read at a time.
-const PAGE: u64 = 1_000;
 
 /// Compares and writes the result. Run again after a crash, it compares again.
 ///

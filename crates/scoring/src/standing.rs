@@ -22,7 +22,8 @@ use crate::{
 
 /// The topic that changes of standing are published to.
 pub const TOPIC: &str = "scores";
-/// Customers gone through at a time: a few milliseconds of computing, and a transaction as short.
+/// Customers gone through at a time: a millisecond or two to turn rows into customers, in which the thread answers nobody, a few of computing, and a
+/// transaction as short.
 pub const PAGE: u64 = 1_000;
 
 /// A standing as it was announced.

@@ -202,7 +202,7 @@ impl FileArgs {
             if let Some(pace) = pace(&outcome.tenths) {
                 view::line(pace);
             }
-            if let Some(first) = &outcome.first_rejection {
+            if let Some((_, first)) = &outcome.first_rejection {
                 let reasons = reasons(&outcome);
                 let rejects = plan.rejects.display();
                 view::line(format!("{reasons}The first: {first}\nAll stand, with line and reason, in {rejects}"));
@@ -228,7 +228,7 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
         "unchanged": outcome.counts.unchanged,
         "moved": outcome.counts.moved,
         "rejected": outcome.rejected,
-        "first_rejection": outcome.first_rejection,
+        "first_rejection": outcome.first_rejection.as_ref().map(|(_, told)| told),
         "reasons": outcome.reasons,
         "rounded": outcome.rounded,
         "skipped": {

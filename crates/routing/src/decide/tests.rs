@@ -126,7 +126,12 @@ fn key_customers_and_open_complaints_move_forward() {
     let place = |tier, arrival, open_complaints| {
         let caller = Caller { open_complaints, ..of_tier(tier) };
         let decision = decide_at(&setup, noon(), caller, arrival, Purpose::Inquiry);
-        (decision.priority, decision.reasons[2].rule)
+        let why = &decision.reasons[2];
+        assert_eq!(
+            why.text.ends_with("No place is before the first."),
+            why.rule != "queue_priority" && decision.priority == 1
+        );
+        (decision.priority, why.rule)
     };
     assert_eq!(place(Tier::Important, "phone", 0), (1, "queue_priority"), "the queue is theirs alone");
     assert_eq!(place(Tier::Important, "shop", 0), (40, "key_customer_first"));
