@@ -81,7 +81,7 @@ impl Scoring for Api {
         &self,
         request: Request<pb::RecordPurchasesRequest>,
     ) -> Result<Response<pb::RecordPurchasesResponse>, Status> {
-        let (counts, refusals) = self.record(request.into_inner().purchases, 0).await?;
+        let (counts, refusals) = self.record(request.into_inner().purchases).await?;
         let rejections = refusals.iter().map(purchases::rejection).collect();
         Ok(Response::new(pb::RecordPurchasesResponse { counts: Some(counts), rejections }))
     }

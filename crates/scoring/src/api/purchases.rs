@@ -3,6 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use chassis::{Error, Result, parse::Check};
 use proto::scoring::v1 as pb;
+use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use super::Api;
@@ -17,29 +18,37 @@ use crate::{
 const SMALL: usize = 8;
 /// Refused rows that the answer to a stream lists: a caller mends a few at a time.
 const MAX_LISTED: usize = 1_000;
+/// Batches of a stream that are read ahead of those being written.
+const AHEAD: usize = 2;
+/// Rows of a stream that are written together at most: twice as many bring nothing, and whoever else writes waits longer.
+const TOGETHER: usize = 2 * MAX_ROWS;
 /// How often profiles is asked for one batch: once, as customers are never forgotten; once more in case.
 pub(super) const MAX_ASKED: usize = 2;
 
 impl Api {
-    /// Records one batch; `first` is the number of its first row within the call.
-    pub(super) async fn record(
-        &self,
-        rows: Vec<pb::Purchase>,
-        first: i64,
-    ) -> Result<(pb::PurchaseCounts, Vec<Refusal>)> {
+    /// Records one batch.
+    pub(super) async fn record(&self, rows: Vec<pb::Purchase>) -> Result<(pb::PurchaseCounts, Vec<Refusal>)> {
+        self.write_batch(self.parse_purchases(rows, 0)?).await
+    }
+
+    /// Reads one batch; `first` is the number of its first row within the call.
+    fn parse_purchases(&self, rows: Vec<pb::Purchase>, first: usize) -> Result<Batch> {
         let mut check = Check::new();
         check.count("purchases", rows.len(), 1..=MAX_ROWS);
         check.done()?;
         let now = self.context.clock.now();
-        let offset = usize::try_from(first).unwrap_or(usize::MAX);
-        let mut sound = Vec::with_capacity(rows.len());
-        let mut refused = Vec::new();
-        for (row, index) in rows.into_iter().zip(offset..) {
+        let mut batch = Batch { sound: Vec::with_capacity(rows.len()), refused: Vec::new() };
+        for (index, row) in (first..).zip(rows) {
             match Purchase::parse(row, index, &self.rules, now) {
-                Ok(purchase) => sound.push((index, purchase)),
-                Err(refusal) => refused.push(refusal),
+                Ok(purchase) => batch.sound.push((index, purchase)),
+                Err(refusal) => batch.refused.push(refusal),
             }
         }
+        Ok(batch)
+    }
+
+    async fn write_batch(&self, batch: Batch) -> Result<(pb::PurchaseCounts, Vec<Refusal>)> {
+        let Batch { sound, mut refused } = batch;
         let parsed = i64::try_from(refused.len()).unwrap_or(i64::MAX);
         let mut counts = pb::PurchaseCounts { rejected: parsed, ..Default::default() };
         if !sound.is_empty() {
@@ -71,24 +80,59 @@ impl Api {
         Err(Error::Internal("profiles was asked for a batch again and again".to_owned()))
     }
 
-    /// Records batch after batch, each by itself.
+    /// Records batch after batch in their order. While some are written the next ones are read, and those that wait then are written together: a
+    /// customer of several rows is then judged once.
     pub(super) async fn record_stream(
         &self,
-        mut batches: Streaming<pb::StreamPurchasesRequest>,
+        batches: Streaming<pb::StreamPurchasesRequest>,
     ) -> Result<pb::StreamPurchasesResponse, Status> {
+        let (ahead, waiting) = mpsc::channel(AHEAD);
+        // What was read before an error is written all the same; what cannot be written ends the reading.
+        let reading = async { Ok(self.read_batches(batches, ahead).await) };
+        let (read, response) = futures::try_join!(reading, self.write_batches(waiting))?;
+        read.map(|()| response)
+    }
+
+    async fn read_batches(
+        &self,
+        mut batches: Streaming<pb::StreamPurchasesRequest>,
+        ahead: mpsc::Sender<Batch>,
+    ) -> Result<(), Status> {
+        let mut first = 0_usize;
+        while let Some(batch) = batches.message().await? {
+            let rows = batch.purchases.len();
+            let batch = self.parse_purchases(batch.purchases, first)?;
+            first = first.saturating_add(rows);
+            if ahead.send(batch).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_batches(&self, mut waiting: mpsc::Receiver<Batch>) -> Result<pb::StreamPurchasesResponse, Status> {
         let mut counts = pb::PurchaseCounts::default();
         let mut rejections = Vec::new();
-        let mut first = 0_i64;
-        while let Some(batch) = batches.message().await? {
-            let rows = i64::try_from(batch.purchases.len()).unwrap_or(i64::MAX);
-            let (recorded, refusals) = self.record(batch.purchases, first).await?;
+        while let Some(mut batch) = waiting.recv().await {
+            while batch.sound.len() + MAX_ROWS <= TOGETHER
+                && let Ok(next) = waiting.try_recv()
+            {
+                batch.sound.extend(next.sound);
+                batch.refused.extend(next.refused);
+            }
+            let (recorded, refusals) = self.write_batch(batch).await?;
             counts.add(&recorded);
             let room = MAX_LISTED.saturating_sub(rejections.len());
             rejections.extend(refusals.iter().take(room).map(rejection));
-            first = first.saturating_add(rows);
         }
         Ok(pb::StreamPurchasesResponse { counts: Some(counts), rejections })
     }
+}
+
+/// The rows of a batch that are sound, each with its index, and those that are refused.
+struct Batch {
+    sound: Vec<(usize, Purchase)>,
+    refused: Vec<Refusal>,
 }
 
 /// A refused row as protobuf has it.

@@ -16,6 +16,9 @@ db_tests!(
     purchases_are_listed_newest_first_page_by_page,
     pages_go_by_time_where_clocks_are_put_back_over_midnight,
     a_stream_sums_up_and_counts_rows_from_its_first,
+    a_long_stream_counts_as_its_batches_would_one_by_one,
+    what_a_stream_brought_before_a_bad_batch_is_recorded,
+    a_stream_ends_with_the_first_batch_that_cannot_be_written,
 );
 
 fn counts(recorded: i64, replaced: i64, unchanged: i64) -> pb::PurchaseCounts {
@@ -203,4 +206,62 @@ async fn a_stream_sums_up_and_counts_rows_from_its_first(backend: Backend) {
     // Nothing sent, nothing done.
     let reply = stand.client.clone().stream_purchases(futures::stream::empty()).await.unwrap().into_inner();
     assert_eq!(reply.counts, Some(pb::PurchaseCounts::default()));
+}
+
+async fn a_long_stream_counts_as_its_batches_would_one_by_one(backend: Backend) {
+    // Several times what is read ahead and written together.
+    const BATCHES: i64 = 9;
+    const ROWS: i64 = 3_000;
+    let stand = Stand::new(backend).await;
+    stand.profiles.know((1..=500).map(id));
+    let batches = (0..BATCHES).map(|batch| {
+        let mut rows: Vec<_> =
+            (0..ROWS).map(|n| sale(batch * ROWS + n, id(1 + (n % 500) as u128), 1 + batch * 7 + n % 5, 100)).collect();
+        // Each batch sends the first row of the stream again, corrected, and one of a stranger.
+        rows.push(sale(0, id(1), 90, 1_000 + batch));
+        rows.push(sale(-1, id(501), 1, 1));
+        pb::StreamPurchasesRequest { purchases: rows }
+    });
+    let batches: Vec<_> = batches.collect();
+    let mut alone = pb::PurchaseCounts::default();
+    let other = Stand::new(backend).await;
+    other.profiles.know((1..=500).map(id));
+    for batch in &batches {
+        let counts = other.try_record(batch.purchases.clone()).await.unwrap().counts.unwrap();
+        alone.recorded += counts.recorded;
+        alone.replaced += counts.replaced;
+        alone.rejected += counts.rejected;
+    }
+    let reply = stand.client.clone().stream_purchases(futures::stream::iter(batches)).await.unwrap().into_inner();
+    assert_eq!(reply.counts, Some(alone));
+    let refused: Vec<_> = reply.rejections.iter().map(|rejection| rejection.index).collect();
+    let expected: Vec<_> = (1..=BATCHES).map(|batch| batch * (ROWS + 2) - 1).collect();
+    assert_eq!(refused, expected);
+    for customer in [1, 2, 250, 500] {
+        assert_eq!(figures(&stand.score(id(customer)).await), figures(&other.score(id(customer)).await));
+    }
+}
+
+async fn what_a_stream_brought_before_a_bad_batch_is_recorded(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1)]);
+    let batches = [vec![sale(1, id(1), 2, 10)], vec![sale(2, id(1), 1, 10)], Vec::new(), vec![sale(3, id(1), 0, 10)]];
+    let batches = batches.map(|purchases| pb::StreamPurchasesRequest { purchases });
+    let status = stand.client.clone().stream_purchases(futures::stream::iter(batches)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+    assert_eq!(figures(&stand.score(id(1)).await), (2, 20, 0, 20));
+}
+
+async fn a_stream_ends_with_the_first_batch_that_cannot_be_written(backend: Backend) {
+    let stand = Stand::new(backend).await;
+    stand.profiles.know([id(1)]);
+    stand.record(vec![sale(1, id(1), 5, 10)]).await;
+    stand.profiles.set_down(true);
+    // Endless: nobody may wait for its last batch, nor for room to read another one.
+    let batch = |n: i64| {
+        let customer = if n == 3 { id(2) } else { id(1) };
+        pb::StreamPurchasesRequest { purchases: vec![sale(100 + n, customer, 1, 10)] }
+    };
+    let status = stand.client.clone().stream_purchases(futures::stream::iter((0..).map(batch))).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
 }
