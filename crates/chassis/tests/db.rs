@@ -36,6 +36,7 @@ chassis::db_tests!(
     an_error_of_the_body_is_given_as_it_is_and_run_once,
     a_read_transaction_sees_one_state_throughout,
     rows_are_written_once_however_many_they_are,
+    what_is_written_in_bulk_reads_back_as_it_was,
     connections_that_were_cut_are_replaced,
     a_batcher_gives_each_caller_its_own_result,
     a_batcher_commits_together_what_queued_up,
@@ -115,6 +116,59 @@ async fn rows_are_written_once_however_many_they_are(backend: Backend) {
         assert_eq!(read("SELECT COUNT(*) FROM line WHERE note IS NULL").await, (count + 1) / 2);
         assert_eq!(tally(&db).await, 2 * count + count / 2);
     }
+}
+
+async fn what_is_written_in_bulk_reads_back_as_it_was(backend: Backend) {
+    let temp = TempDb::new(backend).await;
+    let db = connect(temp.url()).await;
+    let blob = if backend == Backend::Postgres { "BYTEA" } else { "BLOB" };
+    let create = format!(
+        "CREATE TABLE kind (id UUID NOT NULL, flag BOOLEAN, narrow INTEGER, wide BIGINT, real DOUBLE PRECISION, words TEXT, bytes {blob})"
+    );
+    let words = ["", "NULL", r#"a "quoted" \ path"#, "{1,2}", "two\nlines", "ünïcode ☃", "$1 ? 'x'"];
+    let row = |n: usize| -> [Value; 7] {
+        let given = n % 3 > 0;
+        let bytes: Vec<u8> = (0..n).map(|byte| (byte * 37 % 256) as u8).collect();
+        [
+            Uuid::from_u128(n as u128 + 1).into(),
+            given.then_some(n % 2 == 0).into(),
+            given.then_some(i32::MIN + n as i32).into(),
+            given.then_some(i64::MAX - n as i64).into(),
+            given.then_some(-0.1_f64 / (n as f64)).into(),
+            given.then_some(words[n % words.len()]).into(),
+            given.then_some(bytes).into(),
+        ]
+    };
+    let rows: Vec<_> = (0..40).map(row).collect();
+    let written = &rows;
+    let create = &create;
+    db.run_tx::<_, Error, _>("test", |tx| {
+        Box::pin(async move {
+            tx.execute_unprepared(create).await?;
+            let into = "INSERT INTO kind (id, flag, narrow, wide, real, words, bytes)";
+            Ok(bulk::insert(&**tx, into, written.iter().cloned(), "").await?)
+        })
+    })
+    .await
+    .unwrap();
+    // Asked for by keys as well.
+    let keys = rows.iter().map(|row| [row[0].clone()]);
+    let read = bulk::find(db.read(), "SELECT * FROM kind WHERE id IN (", keys, ") ORDER BY id").await.unwrap();
+    let read: Vec<[Value; 7]> = read
+        .iter()
+        .map(|row| {
+            [
+                row.try_get_by_index::<Uuid>(0).unwrap().into(),
+                row.try_get_by_index::<Option<bool>>(1).unwrap().into(),
+                row.try_get_by_index::<Option<i32>>(2).unwrap().into(),
+                row.try_get_by_index::<Option<i64>>(3).unwrap().into(),
+                row.try_get_by_index::<Option<f64>>(4).unwrap().into(),
+                row.try_get_by_index::<Option<String>>(5).unwrap().into(),
+                row.try_get_by_index::<Option<Vec<u8>>>(6).unwrap().into(),
+            ]
+        })
+        .collect();
+    assert_eq!(read, rows);
 }
 
 async fn read_then_write_by_many_loses_nothing(backend: Backend) {

@@ -200,7 +200,7 @@ pub(crate) async fn find_owners<C: ConnectionTrait>(
     connection: &C,
     identities: &[Identity],
 ) -> Result<HashMap<Identity, Uuid>> {
-    let head = "SELECT system, id, customer_id FROM identity WHERE (system, id) IN (VALUES ";
+    let head = "SELECT system, id, customer_id FROM identity WHERE (system, id) IN (";
     let keys = identities.iter().map(|identity| [identity.system.as_str().into(), identity.id.as_str().into()]);
     let mut owners = HashMap::with_capacity(identities.len());
     for row in bulk::find(connection, head, keys, ")").await? {
@@ -272,7 +272,7 @@ pub(crate) async fn move_identities(
 
 /// Those of the ids that are customers' here.
 pub(crate) async fn find_ids(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
-    let head = "SELECT customer_id FROM customer WHERE customer_id IN (VALUES ";
+    let head = "SELECT customer_id FROM customer WHERE customer_id IN (";
     let rows = bulk::find(&**tx, head, ids.iter().map(|id| [(*id).into()]), ")").await?;
     rows.iter().map(|row| Columns::of(row).take()).collect()
 }
@@ -281,7 +281,7 @@ pub(crate) async fn find_ids(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashSet<Uuid>>
 /// each other. Those that are here. On SQLite the writer is alone and nothing is locked.
 pub(crate) async fn lock(tx: &Tx<'_>, ids: &BTreeSet<Uuid>) -> Result<HashSet<Uuid>> {
     let tail = format!(") ORDER BY customer_id{}", tx.for_update());
-    let head = "SELECT customer_id FROM customer WHERE customer_id IN (VALUES ";
+    let head = "SELECT customer_id FROM customer WHERE customer_id IN (";
     let rows = bulk::find(&**tx, head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
     rows.iter().map(|row| Columns::of(row).take()).collect()
 }
@@ -307,7 +307,7 @@ pub(crate) const COMPLAINTS: Kept<4> = Kept {
 /// Counts the open complaints of these locked customers and puts the numbers onto their records.
 pub(crate) async fn count_open_complaints(tx: &Tx<'_>, customers: &HashSet<Uuid>) -> Result<()> {
     let head = "UPDATE customer SET open_complaints = (SELECT COUNT(*) FROM complaint WHERE complaint.open \
-                AND complaint.customer_id = customer.customer_id) WHERE customer_id IN (VALUES ";
+                AND complaint.customer_id = customer.customer_id) WHERE customer_id IN (";
     bulk::execute(&**tx, head, customers.iter().map(|id| [(*id).into()]), ")").await?;
     Ok(())
 }

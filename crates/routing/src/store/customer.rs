@@ -125,7 +125,7 @@ pub(crate) async fn drop_lost_complaints(tx: &Tx<'_>, turn: Turn) -> Result<()> 
 /// Counts the open complaints of these customers anew and publishes how many they are.
 async fn count_open(tx: &Tx<'_>, customers: BTreeSet<Uuid>) -> Result<()> {
     let mut open: BTreeMap<Uuid, i32> = customers.iter().map(|id| (*id, 0)).collect();
-    let head = "SELECT customer_id, COUNT(*) AS n FROM pause WHERE is_open AND customer_id IN (VALUES ";
+    let head = "SELECT customer_id, COUNT(*) AS n FROM pause WHERE is_open AND customer_id IN (";
     let ids = open.keys().map(|id| [(*id).into()]);
     for row in bulk::query(&**tx, head, ids, ") GROUP BY customer_id").await? {
         let n = i64::try_get(&row, "", "n").map_err(DbErr::from)?;

@@ -47,7 +47,7 @@ pub async fn put<'a>(
 /// What is kept of these customers.
 pub async fn find<C: ConnectionTrait>(connection: &C, customers: &[Uuid]) -> Result<HashMap<Uuid, Attributes>> {
     let head = "SELECT customer_id, kind, employer, position, line_of_business, legal_form, region, source, \
-                acquisition_cost_minor, introduced_by FROM attribute WHERE customer_id IN (VALUES ";
+                acquisition_cost_minor, introduced_by FROM attribute WHERE customer_id IN (";
     let rows = bulk::find(connection, head, customers.iter().map(|id| [(*id).into()]), ")").await?;
     rows.iter()
         .map(|row| {

@@ -97,7 +97,7 @@ fn values(customer: &Customer) -> [Value; 21] {
 /// Reads customers and locks them until the transaction ends. `ids` are sorted, so that two transactions never wait for each other
 /// in a circle.
 pub async fn lock(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>> {
-    let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (VALUES ");
+    let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (");
     let tail = format!(") ORDER BY customer_id{}", tx.for_update());
     let rows = bulk::find(&**tx, &head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
     rows.iter().map(|row| read(row).map(|customer| (customer.id, customer))).collect()
@@ -105,7 +105,7 @@ pub async fn lock(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>> 
 
 /// Reads customers as they are.
 pub async fn find<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>> {
-    let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (VALUES ");
+    let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (");
     let rows = bulk::find(connection, &head, ids.iter().map(|id| [(*id).into()]), ")").await?;
     rows.iter().map(|row| read(row).map(|customer| (customer.id, customer))).collect()
 }

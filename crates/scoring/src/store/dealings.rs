@@ -57,7 +57,7 @@ async fn periods<C: ConnectionTrait>(
          COUNT(discount_minor), CAST(SUM(CASE WHEN discount_minor IS NOT NULL THEN net ELSE 0 END) AS BIGINT) \
          FROM (SELECT purchase.customer_id, purchase.kind, purchase.day, purchase.discount_minor, \
          asked.column3 - purchase.day AS age, asked.column4 AS period, asked.column5 AS year, \
-         CASE WHEN kind = 1 THEN amount_minor ELSE -amount_minor END AS net FROM (VALUES ";
+         CASE WHEN kind = 1 THEN amount_minor ELSE -amount_minor END AS net FROM (";
     let tail = ") AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.time_us <= asked.column2) AS aged \
                 GROUP BY customer_id";
     let keys = customers
@@ -79,7 +79,7 @@ pub async fn margin<C: ConnectionTrait>(connection: &C, customers: &[Uuid], unti
     let mut margin = Margin::default();
     let keys = || customers.iter().map(|id| [(*id).into(), i64::from(until).into()]);
     let head = "SELECT CAST(SUM(CASE WHEN purchase.discount_minor IS NULL THEN 0 ELSE purchase.amount_minor END) AS BIGINT), \
-         CAST(SUM(COALESCE(purchase.discount_minor, 0)) AS BIGINT) FROM (VALUES ";
+         CAST(SUM(COALESCE(purchase.discount_minor, 0)) AS BIGINT) FROM (";
     let tail = ") AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.day <= asked.column2 \
                 WHERE purchase.kind = 1 GROUP BY purchase.customer_id";
     for row in &bulk::query(connection, head, keys(), tail).await? {
@@ -88,7 +88,7 @@ pub async fn margin<C: ConnectionTrait>(connection: &C, customers: &[Uuid], unti
         margin.add(&Margin { priced_minor, discount_minor, ..Margin::default() });
     }
     let head = "SELECT served.cost, CAST(SUM(CASE WHEN purchase.kind = 1 THEN purchase.amount_minor ELSE -purchase.amount_minor END) AS BIGINT) \
-         FROM (SELECT asked.column1 AS customer_id, asked.column2 AS until, CAST(SUM(cost.amount_minor) AS BIGINT) AS cost FROM (VALUES ";
+         FROM (SELECT asked.column1 AS customer_id, asked.column2 AS until, CAST(SUM(cost.amount_minor) AS BIGINT) AS cost FROM (";
     let tail = ") AS asked JOIN service_cost AS cost ON cost.customer_id = asked.column1 AND cost.day <= asked.column2 \
                 GROUP BY asked.column1, asked.column2) AS served \
                 JOIN purchase ON purchase.customer_id = served.customer_id AND purchase.day <= served.until \
@@ -110,7 +110,7 @@ async fn introductions<C: ConnectionTrait>(
 ) -> Result<()> {
     let head = "SELECT attribute.introduced_by, COUNT(*), \
          CAST(SUM(CASE WHEN customer.occasions > 0 AND customer.first_day <= asked.column2 THEN 1 ELSE 0 END) AS BIGINT) \
-         FROM (VALUES ";
+         FROM (";
     let tail = ") AS asked JOIN attribute ON attribute.introduced_by = asked.column1 \
                 LEFT JOIN customer ON customer.customer_id = attribute.customer_id GROUP BY attribute.introduced_by";
     let keys = customers.iter().map(|id| [(*id).into(), i64::from(today).into()]);

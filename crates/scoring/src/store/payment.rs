@@ -89,7 +89,7 @@ pub async fn sums_of<C: ConnectionTrait>(
          CAST(SUM(CASE WHEN trouble = 1 AND due_day <= today THEN 1 ELSE 0 END) AS BIGINT), \
          CAST(SUM(CASE WHEN trouble = 2 AND due_day <= today THEN 1 ELSE 0 END) AS BIGINT) \
          FROM (SELECT payment.customer_id, amount_minor, due_day, paid_day, trouble, asked.column3 AS today, \
-         CASE WHEN paid_us <= asked.column2 THEN COALESCE(paid_minor, 0) ELSE 0 END AS paid FROM (VALUES ";
+         CASE WHEN paid_us <= asked.column2 THEN COALESCE(paid_minor, 0) ELSE 0 END AS paid FROM (";
     let tail = ") AS asked JOIN payment ON payment.customer_id = asked.column1 AND payment.issue_us <= asked.column2) AS owed \
                 GROUP BY customer_id";
     let keys = customers.iter().map(|id| [(*id).into(), until_us.into(), i64::from(today).into()]);

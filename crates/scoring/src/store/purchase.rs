@@ -68,7 +68,7 @@ pub async fn any_locked(tx: &Tx<'_>) -> Result<bool> {
 
 /// Which of these days of these customers have a sale.
 pub async fn sold(tx: &Tx<'_>, days: &[(Uuid, Day)]) -> Result<HashSet<(Uuid, Day)>> {
-    let head = "SELECT DISTINCT purchase.customer_id, purchase.day FROM (VALUES ";
+    let head = "SELECT DISTINCT purchase.customer_id, purchase.day FROM (";
     let tail = ") AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.day = asked.column2 \
                 WHERE purchase.kind = 1";
     let keys = days.iter().map(|(customer, day)| [(*customer).into(), i64::from(*day).into()]);
@@ -127,7 +127,7 @@ pub async fn summaries_of<C: ConnectionTrait>(
         ") AS asked JOIN purchase ON purchase.customer_id = asked.column1 AND purchase.time_us <= asked.column2{BY_CUSTOMER}"
     );
     let keys = customers.iter().map(|id| [(*id).into(), until_us.into()]);
-    let rows = bulk::query(connection, &format!("{SUM}(VALUES "), keys, &tail).await?;
+    let rows = bulk::query(connection, &format!("{SUM}("), keys, &tail).await?;
     rows.iter().map(read_sum).collect()
 }
 

@@ -53,7 +53,7 @@ pub async fn replace<R: Stored<N>, const N: usize>(tx: &Tx<'_>, rows: &[&R]) -> 
 /// The rows that are there under the same source and id, locked.
 pub async fn lock<R: Stored<N>, const N: usize>(tx: &Tx<'_>, like: &[&R]) -> Result<ByKey<R>> {
     let [source, id, ..] = R::COLUMNS.as_slice() else { return Ok(HashMap::new()) };
-    let head = format!("SELECT {} FROM {} WHERE ({source}, {id}) IN (VALUES ", R::columns(), R::TABLE);
+    let head = format!("SELECT {} FROM {} WHERE ({source}, {id}) IN (", R::columns(), R::TABLE);
     let keys = like.iter().map(|row| {
         let (source, id) = row.key();
         [source.into(), id.into()]

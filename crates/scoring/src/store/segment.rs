@@ -199,7 +199,7 @@ pub async fn of_customers<C: ConnectionTrait>(
     connection: &C,
     customers: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<String>>> {
-    let head = "SELECT customer_id, segment_id FROM segment_member WHERE customer_id IN (VALUES ";
+    let head = "SELECT customer_id, segment_id FROM segment_member WHERE customer_id IN (";
     let rows = bulk::find(connection, head, customers.iter().map(|id| [(*id).into()]), ")").await?;
     by_customer(&rows)
 }
@@ -234,7 +234,7 @@ pub async fn enter(tx: &Tx<'_>, entries: &[(&str, Uuid)]) -> Result<()> {
 /// Customers leave segments.
 pub async fn leave(tx: &Tx<'_>, exits: &[(&str, Uuid)]) -> Result<()> {
     let rows = exits.iter().map(|(segment, customer)| [(*segment).into(), (*customer).into()]);
-    let head = "DELETE FROM segment_member WHERE (segment_id, customer_id) IN (VALUES ";
+    let head = "DELETE FROM segment_member WHERE (segment_id, customer_id) IN (";
     bulk::execute(&**tx, head, rows, ")").await?;
     Ok(())
 }

@@ -50,7 +50,7 @@ pub async fn sums_of<C: ConnectionTrait>(
     customers: &[Uuid],
     until_us: i64,
 ) -> Result<HashMap<Uuid, (i64, i64)>> {
-    let head = "SELECT cost.customer_id, COUNT(*), CAST(SUM(cost.amount_minor) AS BIGINT) FROM (VALUES ";
+    let head = "SELECT cost.customer_id, COUNT(*), CAST(SUM(cost.amount_minor) AS BIGINT) FROM (";
     let tail = ") AS asked JOIN service_cost AS cost ON cost.customer_id = asked.column1 AND cost.time_us <= asked.column2 \
                 GROUP BY cost.customer_id";
     let keys = customers.iter().map(|id| [(*id).into(), until_us.into()]);
