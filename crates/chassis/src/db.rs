@@ -49,7 +49,7 @@ mod columns;
 mod migrations;
 pub use batcher::Batcher;
 pub use columns::Columns;
-pub use migrations::{create_keyed_table, migrations};
+pub use migrations::{RoomForChanges, create_keyed_table, migrations};
 
 /// A future that can be sent to another thread: a transaction's body.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,5 +1,5 @@
 //! The schema. A migration that has been released never changes: add the next one (expand, then contract).
-use chassis::db::{create_keyed_table, sql};
+use chassis::db::{RoomForChanges, create_keyed_table, sql};
 use sea_orm::ConnectionTrait;
 use sea_orm_migration::{
     prelude::*,
@@ -16,6 +16,7 @@ impl MigratorTrait for Migrator {
         let mut all = chassis::db::migrations();
         all.push(Box::new(Tables));
         all.push(Box::new(Causes));
+        all.push(Box::new(RoomForChanges { name: "m0003_room", table: "customer" }));
         all
     }
 }

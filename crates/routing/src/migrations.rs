@@ -1,5 +1,5 @@
 //! The service's schema.
-use chassis::db::create_keyed_table;
+use chassis::db::{RoomForChanges, create_keyed_table};
 use sea_orm_migration::{
     prelude::*,
     schema::{
@@ -15,6 +15,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut migrations = chassis::db::migrations();
         migrations.push(Box::new(Initial));
+        migrations.push(Box::new(RoomForChanges { name: "m0002_room", table: "customer" }));
         migrations
     }
 }

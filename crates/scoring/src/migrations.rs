@@ -1,7 +1,7 @@
 //! The tables, as they came to be: expand first, contract later.
 //!
 //! Whole numbers are all 64 bits wide, so that sums and columns read alike on both databases.
-use chassis::db::create_keyed_table;
+use chassis::db::{RoomForChanges, create_keyed_table};
 use sea_orm_migration::{
     prelude::*,
     schema::{
@@ -28,6 +28,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(models::Models));
         all.push(Box::new(transitions::Transitions));
         all.push(Box::new(segments::Segments));
+        all.push(Box::new(RoomForChanges { name: "m0011_room", table: "customer" }));
         all
     }
 }

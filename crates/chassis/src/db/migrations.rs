@@ -17,6 +17,34 @@ pub async fn create_keyed_table(manager: &SchemaManager<'_>, mut table: TableCre
     manager.create_table(table).await
 }
 
+/// A step that leaves room in the pages of a table whose rows change again and again. PostgreSQL keeps a changed row beside the one before where its page
+/// has room, and need not touch the table's indexes then; in a full page it has to. SQLite writes rows in place.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomForChanges {
+    /// Name of the step.
+    pub name: &'static str,
+    /// The table.
+    pub table: &'static str,
+}
+
+impl MigrationName for RoomForChanges {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for RoomForChanges {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        if manager.get_database_backend() == DatabaseBackend::Postgres {
+            // For one change of each row; more, as those before it are cleared away.
+            let text = format!("ALTER TABLE {} SET (fillfactor = 50)", self.table);
+            manager.get_connection().execute_unprepared(&text).await?;
+        }
+        Ok(())
+    }
+}
+
 /// To be put before a service's own migrations.
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
     vec![Box::new(Chassis)]
