@@ -11,8 +11,9 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use prost::bytes::Bytes;
 use proto::common::v1::{FeedMark, FeedPosition};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, TryGetable};
 use tokio::sync::watch as channel;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use recent::{Committed, Recent};
 
 use crate::{
     clock::{Clock, at_micros, to_proto},
-    db::{Db, Latest, bulk, sql},
+    db::{Db, Latest, sql},
     error::{Error, Result},
     telemetry,
 };
@@ -28,6 +29,7 @@ use crate::{
 mod follow;
 mod kept;
 mod newest;
+pub(crate) mod outbox;
 mod pulse;
 mod recent;
 mod watch;
@@ -50,14 +52,14 @@ pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(crate) struct Pending {
     topic: &'static str,
     key: Uuid,
-    payload: Vec<u8>,
+    payload: Bytes,
     /// Of the span it was published in: a batch writes for many callers, each with a trace of its own.
     traceparent: Option<String>,
 }
 
 impl Pending {
     pub(crate) fn new(topic: &'static str, key: Uuid, message: &impl prost::Message) -> Self {
-        Self { topic, key, payload: message.encode_to_vec(), traceparent: telemetry::current_traceparent() }
+        Self { topic, key, payload: message.encode_to_vec().into(), traceparent: telemetry::current_traceparent() }
     }
 
     /// With the cause that it is told instead of the current span, unless that is empty.
@@ -85,17 +87,7 @@ pub(crate) async fn append(tx: &DatabaseTransaction, changes: Vec<Pending>, cloc
         Committed { seq, topic, key, payload, traceparent, create_time }
     };
     let changes: Vec<_> = changes.into_iter().zip(last - count + 1..).map(number).collect();
-    let rows = changes.iter().map(|change| -> [Value; 6] {
-        [
-            change.seq.into(),
-            change.topic.into(),
-            change.key.into(),
-            change.payload.as_slice().into(),
-            change.traceparent.as_deref().into(),
-            change.create_time.into(),
-        ]
-    });
-    bulk::insert(tx, "INSERT INTO outbox (seq, topic, key, payload, traceparent, create_time)", rows, "").await?;
+    outbox::write(tx, &changes).await?;
     Ok(changes)
 }
 
@@ -162,12 +154,7 @@ pub(crate) fn spawn_poller(db: &Db) {
 /// `Database`.
 pub async fn trim(db: &Db, retention: Duration) -> Result<u64> {
     let before = db.clock().now_micros().saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
-    // Numbers are in commit order, times nearly so (a clock may jump): up to the first change that is young enough.
-    let text = "SELECT COALESCE((SELECT MIN(seq) - 1 FROM outbox WHERE create_time >= $1), seq) AS last, trimmed \
-                FROM feed_head WHERE id = 1";
-    let Some(row) = db.read().query_one_raw(sql(db.read(), text, [before.into()])).await? else { return Ok(0) };
-    let last = i64::try_get(&row, "", "last").map_err(sea_orm::DbErr::from)?;
-    let mut trimmed = i64::try_get(&row, "", "trimmed").map_err(sea_orm::DbErr::from)?;
+    let (last, mut trimmed) = outbox::old(db.read(), before).await?;
     let mut dropped = 0;
     while trimmed < last {
         let to = last.min(trimmed.saturating_add(TRIM));
@@ -177,8 +164,7 @@ pub async fn trim(db: &Db, retention: Duration) -> Result<u64> {
                     // Another replica may be further already.
                     let text = "UPDATE feed_head SET trimmed = $1 WHERE id = 1 AND trimmed < $1";
                     tx.execute_raw(sql(&**tx, text, [to.into()])).await?;
-                    let done = tx.execute_raw(sql(&**tx, "DELETE FROM outbox WHERE seq <= $1", [to.into()])).await?;
-                    Ok::<_, Error>(done.rows_affected())
+                    outbox::drop_to(&**tx, to).await
                 })
             })
             .await?;

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chassis::{
     Db, Error,
     clock::Clock,
@@ -18,7 +19,8 @@ use chassis::{
 };
 use futures::{FutureExt, StreamExt};
 use proto::{common::v1::FeedMark, scoring::v1::Standing};
-use sea_orm::{ConnectionTrait, SqliteTransactionMode, TransactionOptions, TransactionTrait, TryGetable};
+use sea_orm::{ConnectionTrait, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use tokio::sync::Notify;
 use tonic::Code;
 use uuid::Uuid;
@@ -37,6 +39,7 @@ chassis::db_tests!(
     a_slow_watcher_slows_nobody_and_holds_one_page,
     a_cursor_older_than_what_is_kept_is_refused,
     young_changes_are_kept,
+    whoever_had_read_all_of_an_older_outbox_goes_on_and_others_begin_anew,
     cursors_that_are_not_of_this_feed_are_refused,
     a_quiet_topic_gives_signs_of_life_that_move_on,
     a_change_behind_thousands_of_other_topics_is_found,
@@ -48,13 +51,12 @@ type Row = (i64, Uuid, i64);
 
 /// The topic's changes in the order of their numbers: what every watcher must see.
 async fn outbox(db: &Db) -> Vec<Row> {
-    let text = "SELECT seq, payload FROM outbox WHERE topic = $1 ORDER BY seq";
-    let rows = db.read().query_all_raw(sql(db.read(), text, [TOPIC.into()])).await.unwrap();
-    rows.iter()
-        .map(|row| {
-            let payload = Vec::<u8>::try_get(row, "", "payload").unwrap();
+    let published = chassis::testing::published(db.read(), TOPIC).await.unwrap();
+    published
+        .into_iter()
+        .map(|(seq, _, payload)| {
             let standing: Standing = prost::Message::decode(&*payload).unwrap();
-            (i64::try_get(row, "", "seq").unwrap(), id_of(&standing), standing.revision)
+            (seq, id_of(&standing), standing.revision)
         })
         .collect()
 }
@@ -202,7 +204,7 @@ async fn watchers_see_every_change_once_in_commit_order_whenever_they_come(backe
     written.sort_unstable();
     acknowledged.sort_unstable();
     assert_eq!(written, acknowledged);
-    let (rows, head) = ("SELECT COUNT(*) FROM outbox", "SELECT seq FROM feed_head");
+    let (rows, head) = ("SELECT CAST(SUM(last - first + 1) AS BIGINT) FROM outbox", "SELECT seq FROM feed_head");
     assert_eq!(number(replicas[0].read(), rows).await, number(replicas[0].read(), head).await);
 
     let (mut snapshots, mut resumed, mut fresh) = (0, 0, 0);
@@ -297,6 +299,15 @@ fn id_of_change(entry: &feed::Entry<Standing>) -> Uuid {
     }
 }
 
+/// A page of the outbox with one change of the topic, byte by byte.
+fn page_of(key: Uuid, standing: &Standing) -> Vec<u8> {
+    let field = |tag: u8, bytes: &[u8]| [&[tag << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+    let payload = prost::Message::encode_to_vec(standing);
+    let change = [field(3, key.as_bytes()), field(4, &payload)].concat();
+    assert!(change.len() < 128, "the length of a field is one byte here");
+    [field(1, TOPIC.as_bytes()), field(3, &change)].concat()
+}
+
 async fn a_number_that_is_taken_but_not_committed_is_waited_for(backend: Backend) {
     let temp = TempDb::new(backend).await;
     let db = connect(temp.url()).await;
@@ -312,9 +323,8 @@ async fn a_number_that_is_taken_but_not_committed_is_waited_for(backend: Backend
         let tx = replica.begin_with_options(options).await.unwrap();
         let text = "UPDATE feed_head SET seq = seq + 1 WHERE id = 1 RETURNING seq";
         let taken: i64 = tx.query_one_raw(sql(&tx, text, [])).await.unwrap().unwrap().try_get_by_index(0).unwrap();
-        let text = "INSERT INTO outbox (seq, topic, key, payload, create_time) VALUES ($1, $2, $3, $4, 0)";
-        let payload = prost::Message::encode_to_vec(&support::standing(ids[0], taken, 1));
-        let values = [taken.into(), TOPIC.into(), ids[0].into(), payload.into()];
+        let text = "INSERT INTO outbox (last, first, create_time, changes) VALUES ($1, $1, 0, $2)";
+        let values = [taken.into(), page_of(ids[0], &support::standing(ids[0], taken, 1)).into()];
         tx.execute_raw(sql(&tx, text, values)).await.unwrap();
 
         let other = tokio::spawn({
@@ -509,6 +519,45 @@ async fn young_changes_are_kept(backend: Backend) {
     }
 }
 
+/// The schema as it was while each change had a row of its own.
+struct Rows;
+
+impl MigratorTrait for Rows {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        support::Migrator::migrations().into_iter().filter(|step| step.name() != "m0000_outbox_pages").collect()
+    }
+}
+
+async fn whoever_had_read_all_of_an_older_outbox_goes_on_and_others_begin_anew(backend: Backend) {
+    let (temp, clock) = (TempDb::new(backend).await, Clock::mock(noon()));
+    let old = Db::connect::<Rows>(temp.url(), &clock).await.unwrap();
+    let publish = old.run_tx::<_, Error, _>("test", |tx| {
+        Box::pin(async move {
+            for seq in 1..=3_i64 {
+                let text = "INSERT INTO outbox (seq, topic, key, payload, create_time) VALUES ($1, $2, $3, $4, 0)";
+                let values = [seq.into(), TOPIC.into(), ids(1)[0].into(), vec![0_u8].into()];
+                tx.execute_raw(sql(&**tx, text, values)).await?;
+            }
+            Ok(tx.execute_unprepared("UPDATE feed_head SET seq = 3").await?)
+        })
+    });
+    publish.await.unwrap();
+    let row = old.read().query_one_raw(sql(old.read(), "SELECT epoch FROM feed_head", [])).await.unwrap().unwrap();
+    let epoch: Uuid = row.try_get_by_index(0).unwrap();
+    let after = |seq: i64| {
+        let bytes = [&epoch.as_bytes()[..8], &seq.to_be_bytes(), TOPIC.as_bytes()].concat();
+        URL_SAFE_NO_PAD.encode(bytes)
+    };
+    old.close().await;
+
+    let db = connect(temp.url()).await;
+    let mut stream = watch(&db, &after(3), false).await.unwrap();
+    let refused = watch(&db, &after(2), false).await.err();
+    assert!(matches!(refused, Some(Error::CursorTooOld)), "{refused:?}");
+    bump(&db, &ids(1), 1).await.unwrap();
+    assert_eq!(next_change(&mut stream).await.position.sequence, 4);
+}
+
 async fn cursors_that_are_not_of_this_feed_are_refused(backend: Backend) {
     let (temp, elsewhere) = (TempDb::new(backend).await, TempDb::new(backend).await);
     let (db, other) = (connect(temp.url()).await, connect(elsewhere.url()).await);
@@ -568,7 +617,7 @@ async fn a_quiet_topic_gives_signs_of_life_that_move_on(backend: Backend) {
     // All before it may go: who stored it need not start again.
     let id = ids(1)[0];
     bump(&db, &[id], 1).await.unwrap();
-    let rest = number(db.read(), "SELECT MAX(seq) FROM outbox").await;
+    let rest = number(db.read(), "SELECT MAX(last) FROM outbox").await;
     let mut resumed = watch(&db, &sign.position.cursor, false).await.unwrap();
     assert_eq!(next_change(&mut resumed).await.position.sequence, rest);
     assert_eq!(next_change(&mut stream).await.position.sequence, rest);

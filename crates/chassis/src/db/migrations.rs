@@ -47,7 +47,7 @@ impl MigrationTrait for RoomForChanges {
 
 /// To be put before a service's own migrations.
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Chassis)]
+    vec![Box::new(Chassis), Box::new(Pages)]
 }
 
 struct Chassis;
@@ -124,5 +124,42 @@ impl MigrationTrait for Chassis {
         manager
             .create_index(Index::create().name("request_create_time").table("request").col("create_time").to_owned())
             .await
+    }
+}
+
+/// The outbox in pages of changes. What was in it goes: who had not read all of it starts again with a snapshot, as after any long absence.
+struct Pages;
+
+impl MigrationName for Pages {
+    fn name(&self) -> &str {
+        "m0000_outbox_pages"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Pages {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let postgres = manager.get_database_backend() == DatabaseBackend::Postgres;
+        // A replica of the version before cannot publish any more, and so commits nothing that nobody would hear of.
+        manager.drop_table(Table::drop().table("outbox").to_owned()).await?;
+        let mut last = if postgres { big_integer("last") } else { integer("last") };
+        manager
+            .create_table(
+                Table::create()
+                    .table("outbox")
+                    .col(last.primary_key().take())
+                    .col(big_integer("first"))
+                    .col(big_integer("create_time"))
+                    .col(binary("changes"))
+                    .to_owned(),
+            )
+            .await?;
+        let connection = manager.get_connection();
+        if postgres {
+            // Packing them would take longer than writing them.
+            connection.execute_unprepared("ALTER TABLE outbox ALTER COLUMN changes SET STORAGE EXTERNAL").await?;
+        }
+        connection.execute_unprepared("UPDATE feed_head SET trimmed = seq").await?;
+        Ok(())
     }
 }

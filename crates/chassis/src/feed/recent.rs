@@ -4,6 +4,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use prost::bytes::Bytes;
 use uuid::Uuid;
 
 /// Bytes of changes kept: some thousand changes, a moment's worth under load.
@@ -17,7 +18,7 @@ pub(crate) struct Committed {
     pub(super) seq: i64,
     pub(super) topic: &'static str,
     pub(super) key: Uuid,
-    pub(super) payload: Vec<u8>,
+    pub(super) payload: Bytes,
     pub(super) traceparent: Option<String>,
     /// Microseconds since 1970.
     pub(super) create_time: i64,
@@ -95,7 +96,7 @@ mod tests {
             seq,
             topic: if seq % 2 == 0 { "even" } else { "odd" },
             key: Uuid::nil(),
-            payload: vec![0; 100],
+            payload: vec![0; 100].into(),
             traceparent: None,
             create_time: 0,
         };

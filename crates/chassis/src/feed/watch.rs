@@ -3,21 +3,19 @@ use std::{collections::VecDeque, marker::PhantomData, time::Duration};
 
 use futures::Stream;
 use proto::common::v1::FeedMark;
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::DatabaseTransaction;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Entry, Event, decode_cursor, encode_cursor, position, read_head, recent::Committed};
+use super::{Entry, Event, decode_cursor, encode_cursor, outbox, position, read_head, recent::Committed};
 use crate::{
-    db::{BoxFuture, Columns, Db, sql},
+    db::{BoxFuture, Db},
     error::{Error, Result},
 };
 
-/// Changes read at a time: all that a watcher ever holds in memory.
+/// Changes taken at a time of what is in memory; of the outbox it is a page or two. It is all that a watcher ever holds.
 const PAGE: u64 = 512;
-/// Numbers looked through at a time: other topics' changes have theirs among those of a topic.
-const STRETCH: i64 = 8_192;
 /// Items of a snapshot read at a time.
 pub(crate) const SNAPSHOT_PAGE: u64 = 1_000;
 /// How long a feed may be silent before it gives a sign of life.
@@ -192,33 +190,17 @@ impl<M: prost::Message + Default> Reader<M> {
             return Ok(last == to);
         }
         let connection = self.source.db.read();
-        let until = to.min(self.after.saturating_add(STRETCH));
-        let text = "SELECT seq, key, payload, traceparent, create_time FROM outbox \
-                    WHERE topic = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
-        let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
-        let values = [self.source.topic.into(), self.after.into(), until.into(), page.into()];
-        let rows = connection.query_all_raw(sql(connection, text, values)).await?;
+        let (changes, last) = outbox::read(connection, self.source.topic, self.after, to).await?;
         // Trimmed only now: the page was complete when it was read if nothing behind the cursor is gone after it.
         let (_, _, trimmed) = read_head(connection).await?;
         if trimmed > self.after {
             return Err(Error::CursorTooOld);
         }
-        let full = rows.len() as u64 == PAGE;
-        for row in rows {
-            let mut columns = Columns::of(&row);
-            self.take(&Committed {
-                seq: columns.take()?,
-                topic: self.source.topic,
-                key: columns.take()?,
-                payload: columns.take()?,
-                traceparent: columns.take()?,
-                create_time: columns.take()?,
-            })?;
+        for change in &changes {
+            self.take(change)?;
         }
-        if !full {
-            self.after = until;
-        }
-        Ok(self.after == to)
+        self.after = last;
+        Ok(last == to)
     }
 
     fn take(&mut self, change: &Committed) -> Result<()> {
@@ -227,7 +209,7 @@ impl<M: prost::Message + Default> Reader<M> {
         if self.in_snapshot(change.key, *seq) {
             return Ok(());
         }
-        let message = M::decode(&**payload).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))?;
+        let message = M::decode(payload.clone()).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))?;
         let cursor = match self.phase {
             Phase::Live => encode_cursor(self.epoch, self.source.topic, *seq),
             Phase::Snapshot { .. } | Phase::Seam { .. } => String::new(),

@@ -10,11 +10,13 @@ use std::{collections::BTreeMap, io::Write, net::SocketAddr, sync::Once, time::D
 use jiff::Timestamp;
 use sea_orm::ConnectionTrait;
 use tokio::{runtime::Runtime, task::JoinHandle};
+use uuid::Uuid;
 
 use crate::{
     clock::{Clock, stopwatch},
     context::Context,
     error::{Error, Result},
+    feed::outbox,
     peers::{self, Access, Channel, Peers},
     server::{self, Service},
 };
@@ -129,6 +131,14 @@ impl Drop for TempDb {
 /// A moment on a working day, where tests like to begin: Wednesday 2026-01-14, 12:00 UTC.
 pub fn noon() -> Timestamp {
     "2026-01-14T12:00:00Z".parse().unwrap()
+}
+
+/// Number, key and message of all changes of a topic that are still in a database's outbox.
+///
+/// # Errors
+/// `Database`.
+pub async fn published<C: ConnectionTrait>(connection: &C, topic: &'static str) -> Result<Vec<(i64, Uuid, Vec<u8>)>> {
+    outbox::published(connection, topic).await
 }
 
 /// A real server on a port of its own.

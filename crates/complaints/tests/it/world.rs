@@ -7,7 +7,7 @@ use std::{
 
 use chassis::{
     Clock, Db,
-    db::{BoxFuture, sql},
+    db::BoxFuture,
     feed::{self, Event, Source},
     peers::Channel,
     testing::{Backend, TempDb, TestServer, noon},
@@ -19,7 +19,6 @@ use proto::{
     complaints::v1::{self as pb, complaints_client::ComplaintsClient},
     scoring::v1::{ScoreChange, Standing, Tier, WatchScoresRequest, WatchScoresResponse, watch_scores_response},
 };
-use sea_orm::{ConnectionTrait, TryGetable};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, body::Body, service::Routes};
@@ -316,13 +315,9 @@ impl tonic::server::ServerStreamingService<WatchScoresRequest> for Scoring {
                     if after.is_some() {
                         return Ok(Vec::new());
                     }
-                    let rows = tx.query_all_raw(sql(tx, "SELECT key, payload FROM outbox ORDER BY seq", [])).await?;
-                    let last: std::collections::BTreeMap<_, _> = rows
-                        .iter()
-                        .map(|row| {
-                            (Uuid::try_get(row, "", "key").unwrap(), Vec::<u8>::try_get(row, "", "payload").unwrap())
-                        })
-                        .collect();
+                    let published = chassis::testing::published(tx, "scores").await?;
+                    let last: std::collections::BTreeMap<_, _> =
+                        published.into_iter().map(|(_, key, payload)| (key, payload)).collect();
                     Ok(last
                         .into_iter()
                         .map(|(key, payload)| (key, prost::Message::decode(&*payload).unwrap()))

@@ -5,16 +5,13 @@ use std::{
     time::Duration,
 };
 
-use chassis::{
-    db::sql,
-    testing::{eventually, fault},
-};
+use chassis::testing::{eventually, fault};
 use futures::future::BoxFuture;
 use proto::{
     common::v1::{FeedMark, FeedPosition},
     scoring::v1::{self as pb, watch_scores_response, watch_segment_response},
 };
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::DatabaseConnection;
 use tokio::task::JoinSet;
 use tonic::{Status, Streaming};
 
@@ -175,10 +172,8 @@ pub(crate) fn heard_to<C>(ear: &Ear<C>) -> i64 {
 }
 
 /// The number of the last change published, of those that are still kept.
-pub(crate) async fn last(outbox: &DatabaseConnection, topic: &str) -> i64 {
-    let text = "SELECT CAST(COALESCE(MAX(seq), 0) AS BIGINT) FROM outbox WHERE topic = $1";
-    let row = outbox.query_one_raw(sql(outbox, text, [topic.into()])).await.unwrap().unwrap();
-    row.try_get_by_index(0).unwrap()
+pub(crate) async fn last(outbox: &DatabaseConnection, topic: &'static str) -> i64 {
+    chassis::testing::published(outbox, topic).await.unwrap().last().map_or(0, |(seq, ..)| *seq)
 }
 
 /// Everybody's score, as one replica says.
