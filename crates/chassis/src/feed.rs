@@ -42,7 +42,7 @@ pub use wire::{Complaints, Contacts, Customers, Entries, Feed, Scores, respond, 
 
 /// How soon a watcher notices what another process committed to the same database.
 const POLL: Duration = Duration::from_millis(25);
-/// Changes dropped in one transaction at most: writers wait meanwhile.
+/// Changes dropped in one transaction, give or take a page: writers wait meanwhile.
 const TRIM: i64 = 5_000;
 /// How long changes are kept for watchers that were away.
 pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);

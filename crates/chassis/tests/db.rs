@@ -8,7 +8,7 @@ use std::sync::{
 use chassis::{
     Db, Error, Result,
     clock::{self, Clock},
-    db::{Batcher, bulk, sql},
+    db::{Batcher, RoomForChanges, bulk, sql},
     error::Violation,
     idempotency::{self, Key},
     parse::Check,
@@ -37,6 +37,7 @@ chassis::db_tests!(
     a_read_transaction_sees_one_state_throughout,
     rows_are_written_once_however_many_they_are,
     what_is_written_in_bulk_reads_back_as_it_was,
+    pages_have_room_for_changes,
     connections_that_were_cut_are_replaced,
     a_batcher_gives_each_caller_its_own_result,
     a_batcher_commits_together_what_queued_up,
@@ -220,6 +221,25 @@ async fn transactions_that_deadlock_run_again_until_both_are_through(backend: Ba
     assert_eq!(number(db.read(), "SELECT seq FROM feed_head").await, 6, "a try that was rolled back published nothing");
     let least = if backend == Backend::Postgres { 3 } else { 2 };
     assert!(tries.load(Ordering::Relaxed) >= least, "one of them was made to give way");
+}
+
+struct Roomy;
+
+impl MigratorTrait for Roomy {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        let room = RoomForChanges { name: "m0002_room", table: "customer" };
+        support::Migrator::migrations().into_iter().chain([Box::new(room) as Box<dyn MigrationTrait>]).collect()
+    }
+}
+
+async fn pages_have_room_for_changes(backend: Backend) {
+    let temp = TempDb::new(backend).await;
+    let db = Db::connect::<Roomy>(temp.url(), &Clock::mock(noon())).await.unwrap();
+    if backend == Backend::Postgres {
+        let text = "SELECT COUNT(*) FROM pg_class WHERE relname = 'customer' AND reloptions = '{fillfactor=50}'";
+        assert_eq!(number(db.read(), text).await, 1);
+    }
+    bump(&db, &ids(2), 1).await.unwrap();
 }
 
 async fn replicas_that_start_at_once_migrate_once(backend: Backend) {

@@ -39,6 +39,7 @@ chassis::db_tests!(
     a_slow_watcher_slows_nobody_and_holds_one_page,
     a_cursor_older_than_what_is_kept_is_refused,
     young_changes_are_kept,
+    a_cursor_may_stand_anywhere_in_what_one_transaction_published,
     whoever_had_read_all_of_an_older_outbox_goes_on_and_others_begin_anew,
     cursors_that_are_not_of_this_feed_are_refused,
     a_quiet_topic_gives_signs_of_life_that_move_on,
@@ -519,6 +520,42 @@ async fn young_changes_are_kept(backend: Backend) {
     }
 }
 
+async fn a_cursor_may_stand_anywhere_in_what_one_transaction_published(backend: Backend) {
+    const MANY: usize = 1_300;
+    let temp = TempDb::new(backend).await;
+    let (db, ids) = (connect(temp.url()).await, ids(MANY));
+    let mut live = watch(&db, "", true).await.unwrap();
+    bump(&db, &ids, 1).await.unwrap();
+    let mut cursors = vec![String::new()];
+    for _ in 0..MANY {
+        cursors.push(next_change(&mut live).await.position.cursor);
+    }
+    drop(live);
+    // Opened anew, so that nothing of it is in memory; several pages, read from their ends and from within.
+    let anew = connect(temp.url()).await;
+    let seen = async |after: usize| {
+        let mut stream = watch(&anew, &cursors[after], false).await.unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < MANY - after {
+            seen.push(next_change(&mut stream).await.position.sequence);
+        }
+        assert!(stream.next().now_or_never().is_none());
+        seen
+    };
+    for after in [1, 255, 511, 512, 513, 1_023, 1_024, 1_025, MANY - 1] {
+        let rest: Vec<_> = (after as i64 + 1..=MANY as i64).collect();
+        assert_eq!(seen(after).await, rest, "after {after}");
+    }
+    // Trimmed up to the middle of a page, which is still there.
+    let trim = anew.run_tx::<_, Error, _>("test", |tx| {
+        Box::pin(async move { Ok(tx.execute_unprepared("UPDATE feed_head SET trimmed = 700").await?) })
+    });
+    trim.await.unwrap();
+    let refused = watch(&anew, &cursors[699], false).await.err();
+    assert!(matches!(refused, Some(Error::CursorTooOld)), "{refused:?}");
+    assert_eq!(seen(700).await, (701..=MANY as i64).collect::<Vec<_>>());
+}
+
 /// The schema as it was while each change had a row of its own.
 struct Rows;
 
@@ -551,6 +588,12 @@ async fn whoever_had_read_all_of_an_older_outbox_goes_on_and_others_begin_anew(b
     old.close().await;
 
     let db = connect(temp.url()).await;
+    // One that ran on would be refused, rather than publish what nobody hears.
+    let publish = db.run_tx::<_, Error, _>("test", |tx| {
+        let text = "INSERT INTO outbox (seq, topic, key, payload, create_time) VALUES (4, 't', '', '', 0)";
+        Box::pin(async move { Ok(tx.execute_unprepared(text).await?) })
+    });
+    publish.await.unwrap_err();
     let mut stream = watch(&db, &after(3), false).await.unwrap();
     let refused = watch(&db, &after(2), false).await.err();
     assert!(matches!(refused, Some(Error::CursorTooOld)), "{refused:?}");

@@ -68,7 +68,8 @@ impl Array {
             Value::String(_) => "text",
             Value::Bytes(_) => "bytea",
             Value::Uuid(_) => "uuid",
-            other => return Err(Error::Internal(format!("a column of {other:?} is not written in bulk"))),
+            // Not the value itself: it may be of a person.
+            _ => return Err(Error::Internal("a column of this kind is not written in bulk".to_owned())),
         };
         Ok(Self { kind, text: "{".to_owned() })
     }
@@ -207,8 +208,8 @@ async fn fetch<C: ConnectionTrait, const N: usize>(
     Ok(found)
 }
 
-/// Runs the select `head rows tail` that asks for rows by their keys. Some are asked for twice, so that it takes one statement where [`query`]
-/// would take several.
+/// Runs the select `head rows tail` that asks for rows by their keys. On SQLite some are asked for twice, so that it takes one statement where
+/// [`query`] would take several.
 ///
 /// # Errors
 /// `Database`.

@@ -140,6 +140,9 @@ impl MigrationName for Pages {
 impl MigrationTrait for Pages {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let postgres = manager.get_database_backend() == DatabaseBackend::Postgres;
+        let connection = manager.get_connection();
+        // First, as whoever publishes does: from here to the commit nobody takes another number.
+        connection.execute_unprepared("UPDATE feed_head SET trimmed = seq").await?;
         // A replica of the version before cannot publish any more, and so commits nothing that nobody would hear of.
         manager.drop_table(Table::drop().table("outbox").to_owned()).await?;
         let mut last = if postgres { big_integer("last") } else { integer("last") };
@@ -154,12 +157,10 @@ impl MigrationTrait for Pages {
                     .to_owned(),
             )
             .await?;
-        let connection = manager.get_connection();
         if postgres {
             // Packing them would take longer than writing them.
             connection.execute_unprepared("ALTER TABLE outbox ALTER COLUMN changes SET STORAGE EXTERNAL").await?;
         }
-        connection.execute_unprepared("UPDATE feed_head SET trimmed = seq").await?;
         Ok(())
     }
 }

@@ -10,8 +10,10 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Changes of one page at most: some hundred kilobytes.
-const PAGE: i64 = 1_024;
+/// Changes of one page at most.
+const PAGE: i64 = 512;
+/// Bytes of messages from which on a page takes no more of them: whoever reads from its middle reads all of it.
+const FULL: usize = 256 * 1_024;
 
 /// The changes of a page. Their numbers end with the row's.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -63,10 +65,9 @@ impl Page {
         page
     }
 
-    /// The changes of a topic above `after`.
-    fn changes(self, topic: &'static str, after: i64, last: i64, create_time: i64) -> Result<Vec<Committed>> {
+    /// The changes of a topic above `after`; the page's numbers begin with `first`.
+    fn changes(self, topic: &'static str, after: i64, first: i64, create_time: i64) -> Result<Vec<Committed>> {
         let Some(of_topic) = self.topics.iter().position(|known| known == topic) else { return Ok(Vec::new()) };
-        let first = last + 1 - i64::try_from(self.changes.len()).unwrap_or(i64::MAX);
         let wanted = |(seq, item): &(i64, Item)| *seq > after && item.topic as usize == of_topic;
         let read = |(seq, item): (i64, Item)| {
             let key = Uuid::from_slice(&item.key).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))?;
@@ -85,9 +86,25 @@ fn place(names: &mut Vec<String>, name: &str) -> usize {
     })
 }
 
+/// Parts changes into pages, each of them by its end.
+fn ends(changes: &[Committed]) -> impl Iterator<Item = usize> {
+    let (mut count, mut bytes) = (0, 0);
+    changes.iter().zip(1..).filter_map(move |(change, end)| {
+        (count, bytes) = (count + 1, bytes + change.payload.len());
+        let full = count == PAGE || bytes >= FULL || end == changes.len();
+        if full {
+            (count, bytes) = (0, 0);
+        }
+        full.then_some(end)
+    })
+}
+
 /// Writes changes of one transaction, whose numbers follow each other.
 pub(super) async fn write<C: ConnectionTrait>(connection: &C, changes: &[Committed]) -> Result<()> {
-    for page in changes.chunks(PAGE as usize) {
+    let mut begin = 0;
+    for end in ends(changes) {
+        let page = &changes[begin..end];
+        begin = end;
         let ([first, ..], [.., last]) = (page, page) else { continue };
         let text = "INSERT INTO outbox (last, first, create_time, changes) VALUES ($1, $2, $3, $4)";
         let changes = Page::of(page).encode_to_vec();
@@ -97,7 +114,8 @@ pub(super) async fn write<C: ConnectionTrait>(connection: &C, changes: &[Committ
     Ok(())
 }
 
-/// The changes of a topic above `after`, and the number up to which these are all: a page or two of numbers, and not above `to`, which is committed.
+/// The changes of a topic above `after`, and the number up to which these are all: a page's worth of numbers and what else their pages hold. `to` is the last
+/// number of a committed transaction, so that no page goes beyond it.
 pub(super) async fn read<C: ConnectionTrait>(
     connection: &C,
     topic: &'static str,
@@ -106,16 +124,19 @@ pub(super) async fn read<C: ConnectionTrait>(
 ) -> Result<(Vec<Committed>, i64)> {
     let until = to.min(after.saturating_add(PAGE));
     // No page ends more than its length behind any of its numbers.
-    let text =
-        "SELECT last, create_time, changes FROM outbox WHERE last > $1 AND last < $2 AND first <= $3 ORDER BY last";
+    let text = "SELECT first, last, create_time, changes FROM outbox WHERE last > $1 AND last < $2 AND first <= $3 ORDER BY last";
     let values = [after.into(), until.saturating_add(PAGE).into(), until.into()];
     let (mut changes, mut read_to) = (Vec::new(), until);
     for row in connection.query_all_raw(sql(connection, text, values)).await? {
         let mut columns = Columns::of(&row);
-        let (last, create_time): (i64, i64) = (columns.take()?, columns.take()?);
+        let (first, last): (i64, i64) = (columns.take()?, columns.take()?);
+        let create_time = columns.take()?;
         let page = Page::decode(Bytes::from(columns.take::<Vec<u8>>()?));
         let page = page.map_err(|error| Error::Internal(format!("outbox {last}: {error}")))?;
-        changes.extend(page.changes(topic, after, last, create_time)?);
+        if i64::try_from(page.changes.len()) != Ok(last - first + 1) {
+            return Err(Error::Internal(format!("outbox {last}: {} changes from {first} on", page.changes.len())));
+        }
+        changes.extend(page.changes(topic, after, first, create_time)?);
         read_to = read_to.max(last);
     }
     Ok((changes, read_to))
@@ -124,7 +145,7 @@ pub(super) async fn read<C: ConnectionTrait>(
 /// The last number that is older than `before` (microseconds since 1970), with all before it, and the last that was dropped.
 pub(super) async fn old<C: ConnectionTrait>(connection: &C, before: i64) -> Result<(i64, i64)> {
     // Numbers are in commit order, times nearly so (a clock may jump): up to the first change that is young enough.
-    let text = "SELECT COALESCE((SELECT MIN(first) - 1 FROM outbox WHERE create_time >= $1), seq) AS last, trimmed \
+    let text = "SELECT COALESCE((SELECT first - 1 FROM outbox WHERE create_time >= $1 ORDER BY last LIMIT 1), seq) AS last, trimmed \
                 FROM feed_head WHERE id = 1";
     let Some(row) = connection.query_one_raw(sql(connection, text, [before.into()])).await? else { return Ok((0, 0)) };
     let get = |column| i64::try_get(&row, "", column).map_err(sea_orm::DbErr::from);
@@ -188,7 +209,7 @@ mod tests {
         assert_eq!(page.causes, ["a", "b"]);
         let decoded = Page::decode(Bytes::from(page.encode_to_vec())).unwrap();
         let read = |topic, after| -> Vec<_> {
-            let read = decoded.clone().changes(topic, after, 8, 7).unwrap();
+            let read = decoded.clone().changes(topic, after, 5, 7).unwrap();
             read.into_iter().map(|change| (change.seq, change.key, change.payload, change.traceparent)).collect()
         };
         let kept = |topic, after| -> Vec<_> {
@@ -198,5 +219,19 @@ mod tests {
         for (topic, after) in [("even", 4), ("even", 5), ("odd", 0), ("odd", 6), ("none", 0), ("even", 8)] {
             assert_eq!(read(topic, after), kept(topic, after), "{topic} after {after}");
         }
+    }
+
+    #[test]
+    fn a_page_is_full_by_its_changes_or_by_their_bytes() {
+        let changes = |count: i64, bytes: usize| -> Vec<_> {
+            let payload = Bytes::from(vec![0; bytes]);
+            (1..=count).map(|seq| Committed { payload: payload.clone(), ..change(seq, "even", None) }).collect()
+        };
+        let ends = |count, bytes| -> Vec<_> { super::ends(&changes(count, bytes)).collect() };
+        assert_eq!(ends(0, 1), [0; 0]);
+        assert_eq!(ends(512, 1), [512]);
+        assert_eq!(ends(1_025, 1), [512, 1_024, 1_025]);
+        assert_eq!(ends(5, 100 * 1_024), [3, 5]);
+        assert_eq!(ends(2, 4 << 20), [1, 2]);
     }
 }

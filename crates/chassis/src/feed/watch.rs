@@ -1,4 +1,4 @@
-//! The serving side of a feed: a stream that reads the outbox only as fast as its reader takes, and holds one page at most.
+//! The serving side of a feed: a stream that reads the outbox only as fast as its reader takes, and holds two pages at most.
 use std::{collections::VecDeque, marker::PhantomData, time::Duration};
 
 use futures::Stream;
@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Changes taken at a time of what is in memory; of the outbox it is a page or two. It is all that a watcher ever holds.
+/// Changes taken at a time of what is in memory; of the outbox it is two pages at most. It is all that a watcher ever holds.
 const PAGE: u64 = 512;
 /// Items of a snapshot read at a time.
 pub(crate) const SNAPSHOT_PAGE: u64 = 1_000;
@@ -187,7 +187,7 @@ impl<M: prost::Message + Default> Reader<M> {
                 self.take(change)?;
             }
             self.after = last;
-            return Ok(last == to);
+            return Ok(last >= to);
         }
         let connection = self.source.db.read();
         let (changes, last) = outbox::read(connection, self.source.topic, self.after, to).await?;
@@ -200,7 +200,7 @@ impl<M: prost::Message + Default> Reader<M> {
             self.take(change)?;
         }
         self.after = last;
-        Ok(last == to)
+        Ok(last >= to)
     }
 
     fn take(&mut self, change: &Committed) -> Result<()> {

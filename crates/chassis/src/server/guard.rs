@@ -24,8 +24,10 @@ use super::{
 };
 use crate::{clock::stopwatch, error::Error, peers, telemetry};
 
-/// Taken off the caller's deadline so that the answer arrives before it.
+/// Taken off the caller's deadline so that the answer arrives before it; of a short one, half of it.
 const ANSWER_MARGIN: Duration = Duration::from_millis(5);
+/// A deadline so near has passed before anything can be done by it: timers count milliseconds.
+const TOO_NEAR: Duration = Duration::from_millis(2);
 /// Health and reflection, which come with the transport and end with the drain.
 const FOREIGN: &str = "/grpc.";
 
@@ -94,9 +96,13 @@ impl Service<http::Request<Body>> for Guard {
         // A stream lives as long as its two ends want, unless the caller sets a deadline.
         let streaming = sends || watches;
         let asked = request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+        if asked.is_some_and(|asked| asked < TOO_NEAR) {
+            return Box::pin(std::future::ready(Ok(answer(Error::Deadline))));
+        }
+        let asked = asked.map(|asked| asked - ANSWER_MARGIN.min(asked / 2));
         let limit = match (asked, streaming) {
-            (Some(asked), false) => Some(asked.saturating_sub(ANSWER_MARGIN).min(CALL_TIMEOUT)),
-            (Some(asked), true) => Some(asked.saturating_sub(ANSWER_MARGIN)),
+            (Some(asked), false) => Some(asked.min(CALL_TIMEOUT)),
+            (Some(asked), true) => Some(asked),
             (None, false) => Some(CALL_TIMEOUT),
             (None, true) => None,
         };

@@ -114,9 +114,10 @@ impl Api {
         let mut counts = pb::PurchaseCounts::default();
         let mut rejections = Vec::new();
         while let Some(mut batch) = waiting.recv().await {
-            while batch.sound.len() + MAX_ROWS <= TOGETHER
-                && let Ok(next) = waiting.try_recv()
-            {
+            while batch.sound.len() + MAX_ROWS <= TOGETHER {
+                // Whatever has arrived is read first.
+                tokio::task::yield_now().await;
+                let Ok(next) = waiting.try_recv() else { break };
                 batch.sound.extend(next.sound);
                 batch.refused.extend(next.refused);
             }

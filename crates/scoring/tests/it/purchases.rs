@@ -217,8 +217,9 @@ async fn a_long_stream_counts_as_its_batches_would_one_by_one(backend: Backend) 
     let batches = (0..BATCHES).map(|batch| {
         let mut rows: Vec<_> =
             (0..ROWS).map(|n| sale(batch * ROWS + n, id(1 + (n % 500) as u128), 1 + batch * 7 + n % 5, 100)).collect();
-        // Each batch sends the first row of the stream again, corrected, and one of a stranger.
-        rows.push(sale(0, id(1), 90, 1_000 + batch));
+        // Each batch sends the first row of the stream again, corrected and of another customer, one that is always the same, and one of a stranger.
+        rows.push(sale(0, id(1 + (batch % 2) as u128), 90, 1_000 + batch));
+        rows.push(sale(-2, id(3), 50, 7));
         rows.push(sale(-1, id(501), 1, 1));
         pb::StreamPurchasesRequest { purchases: rows }
     });
@@ -230,12 +231,15 @@ async fn a_long_stream_counts_as_its_batches_would_one_by_one(backend: Backend) 
         let counts = other.try_record(batch.purchases.clone()).await.unwrap().counts.unwrap();
         alone.recorded += counts.recorded;
         alone.replaced += counts.replaced;
+        alone.unchanged += counts.unchanged;
+        alone.moved += counts.moved;
         alone.rejected += counts.rejected;
     }
+    assert_eq!((alone.replaced, alone.unchanged, alone.moved), (BATCHES, BATCHES - 1, BATCHES - 1));
     let reply = stand.client.clone().stream_purchases(futures::stream::iter(batches)).await.unwrap().into_inner();
     assert_eq!(reply.counts, Some(alone));
     let refused: Vec<_> = reply.rejections.iter().map(|rejection| rejection.index).collect();
-    let expected: Vec<_> = (1..=BATCHES).map(|batch| batch * (ROWS + 2) - 1).collect();
+    let expected: Vec<_> = (1..=BATCHES).map(|batch| batch * (ROWS + 3) - 1).collect();
     assert_eq!(refused, expected);
     for customer in [1, 2, 250, 500] {
         assert_eq!(figures(&stand.score(id(customer)).await), figures(&other.score(id(customer)).await));
