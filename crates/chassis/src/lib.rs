@@ -35,3 +35,9 @@ pub use context::Context;
 pub use db::{Db, Tx};
 pub use error::{Error, Fault, Result};
 pub use server::Service;
+
+/// The two digits of a byte, in lower case.
+fn hex(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+}

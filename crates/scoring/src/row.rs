@@ -12,7 +12,7 @@ use crate::{
     score::Summary,
 };
 
-/// Rows of one batch: below a megabyte as a message, and a transaction of a few hundredths of a second.
+/// Rows of one batch: below a megabyte as a message, and a transaction of a fraction of a second.
 pub const MAX_ROWS: usize = 5_000;
 /// Largest amount of one row, in minor units: 100 thousand million in a currency with cents.
 pub const MAX_AMOUNT_MINOR: i64 = 10_000_000_000_000;

@@ -6,7 +6,10 @@ use std::fmt::Write;
 
 use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Statement, Value};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    hex,
+};
 
 /// Below this many rows every count has a text of its own.
 const EXACT_BELOW: usize = 16;
@@ -61,7 +64,6 @@ impl Array {
     fn like(value: &Value) -> Result<Self> {
         let kind = match value {
             Value::Bool(_) => "boolean",
-            Value::SmallInt(_) => "smallint",
             Value::Int(_) => "integer",
             Value::BigInt(_) => "bigint",
             Value::Double(_) => "double precision",
@@ -82,7 +84,6 @@ impl Array {
         // Writing to a string never fails.
         let _ = match value {
             Value::Bool(Some(value)) => write!(text, "{value}"),
-            Value::SmallInt(Some(value)) => write!(text, "{value}"),
             Value::Int(Some(value)) => write!(text, "{value}"),
             Value::BigInt(Some(value)) => write!(text, "{value}"),
             Value::Double(Some(value)) => write!(text, "{value}"),
@@ -122,13 +123,9 @@ fn push_quoted(text: &mut String, value: &str) {
 }
 
 fn push_hex(text: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     text.reserve(bytes.len() * 2 + 5);
     text.push_str("\"\\\\x");
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)].into());
-        text.push(DIGITS[usize::from(byte & 15)].into());
-    }
+    text.extend(bytes.iter().flat_map(|byte| hex(*byte)).map(char::from));
     text.push('"');
 }
 

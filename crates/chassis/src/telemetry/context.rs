@@ -15,6 +15,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use super::logs::Logs;
+use crate::hex;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -95,10 +96,8 @@ impl fmt::Debug for TraceParent {
 }
 
 fn write_hex(target: &mut [u8], bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in target.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+        pair.copy_from_slice(&hex(*byte));
     }
 }
 

@@ -16,7 +16,11 @@ use crate::{
 };
 
 /// The rows of a batch that are sound, each with its index, and those that are refused.
-type Parsed<R> = (Vec<(usize, R)>, Vec<Refusal>);
+pub(super) struct Parsed<R> {
+    pub(super) sound: Vec<(usize, R)>,
+    pub(super) refused: Vec<Refusal>,
+}
+
 type Reply = (Option<pb::RowCounts>, Vec<pb::RowRejection>);
 
 impl Api {
@@ -24,7 +28,7 @@ impl Api {
         &self,
         request: &pb::RecordServiceCostsRequest,
     ) -> Result<pb::RecordServiceCostsResponse> {
-        let parsed = self.parse("costs", &request.costs, ServiceCost::parse)?;
+        let parsed = self.parse("costs", request.costs.iter(), 0, ServiceCost::parse)?;
         let (counts, rejections) = self.record_rows("record_service_costs", "costs", parsed).await?;
         Ok(pb::RecordServiceCostsResponse { counts, rejections })
     }
@@ -33,36 +37,38 @@ impl Api {
         &self,
         request: &pb::RecordPaymentsRequest,
     ) -> Result<pb::RecordPaymentsResponse> {
-        let parsed = self.parse("payments", &request.payments, Payment::parse)?;
+        let parsed = self.parse("payments", request.payments.iter(), 0, Payment::parse)?;
         let (counts, rejections) = self.record_rows("record_payments", "payments", parsed).await?;
         Ok(pb::RecordPaymentsResponse { counts, rejections })
     }
 
-    fn parse<P, R>(
+    /// Reads one batch; `first` is the number of its first row within the call.
+    pub(super) fn parse<P, R>(
         &self,
         list: &str,
-        rows: &[P],
-        parse: impl Fn(&P, usize, &Rules, Timestamp) -> Result<R, Refusal>,
+        rows: impl ExactSizeIterator<Item = P>,
+        first: usize,
+        parse: impl Fn(P, usize, &Rules, Timestamp) -> Result<R, Refusal>,
     ) -> Result<Parsed<R>> {
         let mut check = Check::new();
         check.count(list, rows.len(), 1..=MAX_ROWS);
         check.done()?;
         let now = self.context.clock.now();
-        let (mut sound, mut refused) = (Vec::with_capacity(rows.len()), Vec::new());
-        for (index, row) in rows.iter().enumerate() {
+        let mut parsed = Parsed { sound: Vec::with_capacity(rows.len()), refused: Vec::new() };
+        for (index, row) in (first..).zip(rows) {
             match parse(row, index, &self.rules, now) {
-                Ok(row) => sound.push((index, row)),
-                Err(refusal) => refused.push(refusal),
+                Ok(row) => parsed.sound.push((index, row)),
+                Err(refusal) => parsed.refused.push(refusal),
             }
         }
-        Ok((sound, refused))
+        Ok(parsed)
     }
 
     async fn record_rows<R: Stored<N> + 'static, const N: usize>(
         &self,
         rpc: &'static str,
         list: &str,
-        (sound, mut refused): Parsed<R>,
+        Parsed { sound, mut refused }: Parsed<R>,
     ) -> Result<Reply> {
         let mut counts = pb::RowCounts::default();
         if !sound.is_empty() {

@@ -1,12 +1,12 @@
 //! Recording, in one call or as a stream.
 use std::{collections::HashMap, sync::Arc};
 
-use chassis::{Error, Result, parse::Check};
+use chassis::{Error, Result};
 use proto::scoring::v1 as pb;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::Api;
+use super::{Api, books::Parsed};
 use crate::{
     follow,
     ledger::{self, Call, Recorded},
@@ -28,27 +28,11 @@ pub(super) const MAX_ASKED: usize = 2;
 impl Api {
     /// Records one batch.
     pub(super) async fn record(&self, rows: Vec<pb::Purchase>) -> Result<(pb::PurchaseCounts, Vec<Refusal>)> {
-        self.write_batch(self.parse_purchases(rows, 0)?).await
+        self.write_batch(self.parse("purchases", rows.into_iter(), 0, Purchase::parse)?).await
     }
 
-    /// Reads one batch; `first` is the number of its first row within the call.
-    fn parse_purchases(&self, rows: Vec<pb::Purchase>, first: usize) -> Result<Batch> {
-        let mut check = Check::new();
-        check.count("purchases", rows.len(), 1..=MAX_ROWS);
-        check.done()?;
-        let now = self.context.clock.now();
-        let mut batch = Batch { sound: Vec::with_capacity(rows.len()), refused: Vec::new() };
-        for (index, row) in (first..).zip(rows) {
-            match Purchase::parse(row, index, &self.rules, now) {
-                Ok(purchase) => batch.sound.push((index, purchase)),
-                Err(refusal) => batch.refused.push(refusal),
-            }
-        }
-        Ok(batch)
-    }
-
-    async fn write_batch(&self, batch: Batch) -> Result<(pb::PurchaseCounts, Vec<Refusal>)> {
-        let Batch { sound, mut refused } = batch;
+    async fn write_batch(&self, batch: Parsed<Purchase>) -> Result<(pb::PurchaseCounts, Vec<Refusal>)> {
+        let Parsed { sound, mut refused } = batch;
         let parsed = i64::try_from(refused.len()).unwrap_or(i64::MAX);
         let mut counts = pb::PurchaseCounts { rejected: parsed, ..Default::default() };
         if !sound.is_empty() {
@@ -96,12 +80,12 @@ impl Api {
     async fn read_batches(
         &self,
         mut batches: Streaming<pb::StreamPurchasesRequest>,
-        ahead: mpsc::Sender<Batch>,
+        ahead: mpsc::Sender<Parsed<Purchase>>,
     ) -> Result<(), Status> {
         let mut first = 0_usize;
         while let Some(batch) = batches.message().await? {
             let rows = batch.purchases.len();
-            let batch = self.parse_purchases(batch.purchases, first)?;
+            let batch = self.parse("purchases", batch.purchases.into_iter(), first, Purchase::parse)?;
             first = first.saturating_add(rows);
             if ahead.send(batch).await.is_err() {
                 break;
@@ -110,7 +94,10 @@ impl Api {
         Ok(())
     }
 
-    async fn write_batches(&self, mut waiting: mpsc::Receiver<Batch>) -> Result<pb::StreamPurchasesResponse, Status> {
+    async fn write_batches(
+        &self,
+        mut waiting: mpsc::Receiver<Parsed<Purchase>>,
+    ) -> Result<pb::StreamPurchasesResponse, Status> {
         let mut counts = pb::PurchaseCounts::default();
         let mut rejections = Vec::new();
         while let Some(mut batch) = waiting.recv().await {
@@ -128,12 +115,6 @@ impl Api {
         }
         Ok(pb::StreamPurchasesResponse { counts: Some(counts), rejections })
     }
-}
-
-/// The rows of a batch that are sound, each with its index, and those that are refused.
-struct Batch {
-    sound: Vec<(usize, Purchase)>,
-    refused: Vec<Refusal>,
 }
 
 /// A refused row as protobuf has it.
