@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::{Clock, Ids},
+    config::DbUrl,
     db::Db,
     error::Result,
     feed, idempotency,
@@ -99,7 +100,7 @@ impl Context {
     ///
     /// # Errors
     /// Those of [`Db::connect`].
-    pub async fn open<M: MigratorTrait>(&self, url: &str) -> Result<Db> {
+    pub async fn open<M: MigratorTrait>(&self, url: impl Into<DbUrl>) -> Result<Db> {
         let db = Db::connect::<M>(url, &self.clock).await?;
         self.databases.lock().unwrap_or_else(PoisonError::into_inner).push(db.clone());
         let kept = db.clone();

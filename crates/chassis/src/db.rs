@@ -4,6 +4,7 @@
 //! - Writes go through [`Db::run_tx`]: one transaction, run again a bounded number of times when a race is lost. Changes published in it
 //!   ([`Tx::publish`]) are numbered at its very end, so their order is the order of commits.
 //! - Hot single writes and reads go through a [`Batcher`], which does together whatever queued up while the last ones ran.
+//! - What is read again and again is [`Kept`], where nobody else writes to the database.
 //!
 //! SQLite has one writer connection, whose transactions begin `IMMEDIATE`, and a pool of readers: no reader waits for the
 //! writer, and no caller ever sees `database is locked`.
@@ -38,17 +39,22 @@ use uuid::Uuid;
 
 use crate::{
     clock::{Clock, stopwatch},
+    config::DbUrl,
     error::{Error, Fault, Result},
     feed, telemetry,
 };
+
+use kept::{Altered, Stamps};
 
 mod batcher;
 pub mod bulk;
 mod checkpoint;
 mod columns;
+mod kept;
 mod migrations;
 pub use batcher::Batcher;
 pub use columns::Columns;
+pub use kept::{Kept, Stamp};
 pub use migrations::{RoomForChanges, create_keyed_table, migrations};
 
 /// A future that can be sent to another thread: a transaction's body.
@@ -91,6 +97,8 @@ struct Inner {
     snapshots: DatabaseConnection,
     clock: Clock,
     feed: feed::Head,
+    /// Where nobody else writes.
+    stamps: Option<Arc<Stamps>>,
     /// How many transactions were committed.
     commits: AtomicU64,
     /// Nothing is asked of it any more.
@@ -101,11 +109,14 @@ impl Db {
     /// Connects, brings the schema up to date under a lock (replicas may start at once), and refuses a schema newer than this
     /// program knows.
     ///
-    /// `url` is `sqlite:PATH` (created if absent) or `postgres://…`.
+    /// `url` is `sqlite:PATH` (created if absent) or `postgres://…`. Of a SQLite file that nobody else writes to ([`DbUrl::alone`]) rows
+    /// may be [`Kept`].
     ///
     /// # Errors
     /// `Database` where it cannot be reached; `Internal` for a URL of another kind or an unknown schema.
-    pub async fn connect<M: MigratorTrait>(url: &str, clock: &Clock) -> Result<Self> {
+    pub async fn connect<M: MigratorTrait>(url: impl Into<DbUrl>, clock: &Clock) -> Result<Self> {
+        let url = url.into();
+        let (alone, url) = (url.is_alone(), url.expose());
         let (write, read, snapshots) = if url.starts_with("sqlite:") {
             connect_sqlite(url).await?
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
@@ -116,8 +127,9 @@ impl Db {
         };
         migrate::<M>(&write).await?;
         let feed = feed::Head::read(&read).await?;
+        let stamps = (alone && read.get_database_backend() == DatabaseBackend::Sqlite).then(|| Arc::new(Stamps::new()));
         let (commits, closed) = (AtomicU64::new(0), AtomicBool::new(false));
-        let db = Self(Arc::new(Inner { write, read, snapshots, clock: clock.clone(), feed, commits, closed }));
+        let db = Self(Arc::new(Inner { write, read, snapshots, clock: clock.clone(), feed, stamps, commits, closed }));
         feed::spawn_poller(&db);
         checkpoint::spawn(&db);
         Ok(db)
@@ -222,12 +234,22 @@ impl Db {
             ..Default::default()
         };
         let inner = begin(&self.0.write, options).await?;
-        let tx = Tx { inner, changes: Mutex::default(), clock: self.0.clock.clone(), is_first_try, _env: PhantomData };
+        let altered = self.0.stamps.clone().map(|stamps| {
+            stamps.settle();
+            Altered::new(stamps)
+        });
+        let (changes, clock) = (Mutex::default(), self.0.clock.clone());
+        let tx = Tx { inner, changes, altered, clock, is_first_try, _env: PhantomData };
         // Dropped on an error or when the caller goes away: rolled back.
         let value = body(&tx).await?;
         let changes = tx.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
         let changes = feed::append(&tx.inner, changes, &self.0.clock).await?;
+        let altered = tx.altered.map(Altered::doubt);
         tx.inner.commit().await.map_err(Error::from)?;
+        // Before anybody hears of the commit.
+        if let Some(altered) = altered {
+            altered.settle();
+        }
         self.0.commits.fetch_add(1, Ordering::Relaxed);
         self.0.feed.committed(changes);
         Ok(value)
@@ -263,6 +285,7 @@ impl WeakDb {
 pub struct Tx<'env> {
     inner: DatabaseTransaction,
     changes: Mutex<Vec<feed::Pending>>,
+    altered: Option<Altered>,
     clock: Clock,
     is_first_try: bool,
     _env: PhantomData<&'env ()>,
@@ -290,6 +313,13 @@ impl Tx<'_> {
     pub fn publish_caused(&self, topic: &'static str, key: Uuid, message: &impl prost::Message, cause: &str) {
         let change = feed::Pending::new(topic, key, message).caused_by(cause);
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
+    }
+
+    /// Says that this transaction changes what is [`Kept`] under a key, from here on until it has ended. To be called before it commits.
+    pub fn alters(&self, key: Uuid) {
+        if let Some(altered) = &self.altered {
+            altered.add(key);
+        }
     }
 
     /// The clock of this transaction's service.

@@ -21,11 +21,22 @@ pub fn database(data_dir: &Path, service: &str) -> PathBuf {
     data_dir.join(format!("{service}.db"))
 }
 
-/// Takes the databases of these services for this process, until the files are dropped or the process ends, however it does.
+/// The databases that are this process's until this is dropped or the process ends, however it does.
+#[derive(Debug)]
+pub struct Locks(Vec<(&'static str, File)>);
+
+impl Locks {
+    /// Whether no other process can have a service's database.
+    pub fn hold(&self, service: &str) -> bool {
+        self.0.iter().any(|(held, _)| *held == service)
+    }
+}
+
+/// Takes the databases of these services for this process.
 ///
 /// # Errors
 /// `Invalid` where another process has one of them, or the folder cannot be written to.
-pub fn lock(data_dir: &Path, services: &[&str]) -> Result<Vec<File>> {
+pub fn lock(data_dir: &Path, services: &[&'static str]) -> Result<Locks> {
     let shown = data_dir.display();
     let cannot = |error: io::Error| {
         Error::invalid("data_dir", format!("cannot write to {shown}: {error}; name another folder with --data-dir"))
@@ -38,7 +49,7 @@ pub fn lock(data_dir: &Path, services: &[&str]) -> Result<Vec<File>> {
         let path = data_dir.join(format!(".{service}.lock"));
         let file = File::options().create(true).truncate(false).write(true).open(path).map_err(cannot)?;
         match file.try_lock() {
-            Ok(()) => locks.push(file),
+            Ok(()) => locks.push((*service, file)),
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::invalid(
                     "data_dir",
@@ -54,7 +65,7 @@ pub fn lock(data_dir: &Path, services: &[&str]) -> Result<Vec<File>> {
             Err(TryLockError::Error(error)) => return Err(cannot(error)),
         }
     }
-    Ok(locks)
+    Ok(Locks(locks))
 }
 
 /// Makes the folder the demo's, or finds that it is.

@@ -1,5 +1,5 @@
 //! Starts services: all in one process by default, or the ones named, one per pod.
-use std::{collections::HashMap, future::Future, net::SocketAddr, path::Path};
+use std::{collections::HashMap, future::Future, net::SocketAddr};
 
 use chassis::{
     Clock, Context, Error,
@@ -52,7 +52,8 @@ pub async fn start(
     let listener: TcpListener = server::bind(config.server.listen, &server_config).await?;
     let address = listener.local_addr().map_err(|error| Error::Internal(error.to_string()))?;
     let context = Context::new(clock, peers(&config, address, &names).await?);
-    let services = names.iter().map(|name| mount(name, &config, &context)).collect::<chassis::Result<Vec<_>>>()?;
+    let services =
+        names.iter().map(|name| mount(name, &config, &context, &locks)).collect::<chassis::Result<Vec<_>>>()?;
     let serving = server::serve(listener, server_config, context.clone(), services, end);
     let serving = tokio::spawn(async move {
         let _locks = locks;
@@ -130,9 +131,13 @@ async fn peers(config: &Config, address: SocketAddr, names: &[&'static str]) -> 
     Ok(Peers::new(channels))
 }
 
-fn mount(name: &str, config: &Config, context: &Context) -> chassis::Result<Service> {
+fn mount(name: &str, config: &Config, context: &Context, locks: &folder::Locks) -> chassis::Result<Service> {
     let url = |configured: &DbUrl| {
-        if configured.is_empty() { sqlite_url(&config.data_dir, name).into() } else { configured.clone() }
+        if !configured.is_empty() {
+            return configured.clone();
+        }
+        let url = format!("sqlite:{}", folder::database(&config.data_dir, name).display());
+        if locks.hold(name) { DbUrl::alone(url) } else { DbUrl::new(url) }
     };
     Ok(match name {
         "profiles" => {
@@ -168,11 +173,6 @@ fn in_data_dir(config: &Config, names: &[&'static str]) -> Vec<&'static str> {
         _ => &config.complaints.database_url,
     };
     names.iter().copied().filter(|name| url(name).is_empty()).collect()
-}
-
-/// The URL of a service's SQLite file in a data folder.
-pub fn sqlite_url(data_dir: &Path, service: &str) -> String {
-    format!("sqlite:{}", folder::database(data_dir, service).display())
 }
 
 /// Resolves on SIGTERM or Ctrl-C.

@@ -99,7 +99,7 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
         grpc_name: <ComplaintsServer<api::Api> as NamedService>::NAME,
         start: Box::pin(async move {
             let rules = Arc::new(config.rules()?);
-            let db = context.open::<migrations::Migrator>(config.database_url.expose()).await?;
+            let db = context.open::<migrations::Migrator>(config.database_url.clone()).await?;
             follow::spawn(&context, &db, &rules)?;
             let period = Duration::from_secs(u64::from(config.sweep_period_s));
             context.spawn_every("sweep_complaints", period, {

@@ -75,7 +75,7 @@ pub fn service(config: Config, context: Context) -> Service {
             config.check(&mut check);
             check.done()?;
             context.peers.require(&["scoring", "complaints"])?;
-            let db = context.open::<migrations::Migrator>(config.database_url.expose()).await?;
+            let db = context.open::<migrations::Migrator>(config.database_url.clone()).await?;
             follow::spawn(&context, &db)?;
             let api = api::Api::new(db, context, &config);
             Ok(Routes::new(ProfilesServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))

@@ -107,7 +107,7 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
             check.done()?;
             context.peers.require(&["scoring", "profiles", "complaints"])?;
             let zone = TimeZone::get(&config.time_zone).map_err(|error| Error::Internal(error.to_string()))?;
-            let db = context.open::<migrations::Migrator>(config.database_url.expose()).await?;
+            let db = context.open::<migrations::Migrator>(config.database_url.clone()).await?;
             store::seed_or_check(&db, &config.currency).await?;
             let key = store::point_key(&db).await?;
             let view = view::View::start(&context, &db, zone).await?;

@@ -48,6 +48,7 @@ pub mod migrations;
 pub mod operation;
 pub mod payment;
 pub mod potential;
+pub mod present;
 pub mod purchase;
 pub mod pyramid;
 pub mod rank;
@@ -78,6 +79,7 @@ pub struct Config {
     pub yearly_discount_rate: f64,
     pub future_tolerance_s: u32,
     pub sweep_period_s: u32,
+    pub kept_customers: u32,
     pub thresholds: score::Thresholds,
     pub assessment: assessment::Thresholds,
 }
@@ -93,6 +95,7 @@ impl Validate for Config {
         check.range("yearly_discount_rate", self.yearly_discount_rate, 0.0..=10.0);
         check.range("future_tolerance_s", self.future_tolerance_s, 0..=86_400);
         check.range("sweep_period_s", self.sweep_period_s, 1..=86_400);
+        check.range("kept_customers", self.kept_customers, 0..=100_000_000);
         for (key, allowed) in self.thresholds.validate() {
             check.require(&format!("thresholds.{key}"), false, &allowed);
         }
@@ -142,7 +145,7 @@ pub fn service(config: Config, context: Context) -> Service {
         start: Box::pin(async move {
             let calendar = calendar::Calendar::new(&config.time_zone)?;
             let terms = books::Terms { currency: config.currency.clone(), time_zone: config.time_zone.clone() };
-            let db = context.open::<migrations::Migrator>(config.database_url.expose()).await?;
+            let db = context.open::<migrations::Migrator>(config.database_url.clone()).await?;
             books::settle(&db, &terms).await?;
             let scorer = Arc::new(in_force::Scorer::new(in_force::Rules {
                 books: config.books()?,
@@ -178,9 +181,9 @@ pub fn service(config: Config, context: Context) -> Service {
                 }
             });
             let profiles = context.peers.channel("profiles")?;
-            let reader = api::reader(db.clone(), &scorer);
+            let present = present::Present::new(db.clone(), &scorer, config.kept_customers as usize);
             let api =
-                api::Api { db, context, scorer, rules: Arc::new(rules), batcher, reader, profiles, news, to_fill };
+                api::Api { db, context, scorer, rules: Arc::new(rules), batcher, present, profiles, news, to_fill };
             Ok(Routes::new(ScoringServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
         }),
     }
@@ -210,7 +213,8 @@ mod tests {
     fn every_key_out_of_range_is_named() {
         let mut config = Config { currency: "usd".into(), time_zone: "Mars".into(), ..Config::default() };
         (config.margin_rate, config.horizon_months, config.yearly_discount_rate) = (f64::NAN, 1_201, -0.1);
-        (config.sweep_period_s, config.thresholds.loyal_min_p_alive) = (0, 2.0);
+        (config.sweep_period_s, config.kept_customers) = (0, 100_000_001);
+        config.thresholds.loyal_min_p_alive = 2.0;
         let errors = config::validate(&config).unwrap_err();
         let keys: Vec<_> = errors.iter().map(|problem| problem.key.as_str()).collect();
         let expected = [
@@ -220,6 +224,7 @@ mod tests {
             "horizon_months",
             "yearly_discount_rate",
             "sweep_period_s",
+            "kept_customers",
             "thresholds.loyal_min_p_alive",
         ];
         assert_eq!(keys, expected);

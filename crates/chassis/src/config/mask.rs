@@ -59,22 +59,35 @@ impl Serialize for Secret {
 
 /// The address of a database. Shown without its password.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct DbUrl(String);
+pub struct DbUrl {
+    url: String,
+    is_alone: bool,
+}
 
 impl DbUrl {
     /// Takes an address as it is; the database module says which ones it can open.
     pub fn new(url: impl Into<String>) -> Self {
-        Self(url.into())
+        Self { url: url.into(), is_alone: false }
+    }
+
+    /// The address of a database that nobody but this process writes to while it runs, and which it opens once: whoever says so must see to it.
+    pub fn alone(url: impl Into<String>) -> Self {
+        Self { url: url.into(), is_alone: true }
     }
 
     /// Whether none is given.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.url.is_empty()
     }
 
     /// The address with its password, for whoever connects.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.url
+    }
+
+    /// Whether nobody else writes to it.
+    pub fn is_alone(&self) -> bool {
+        self.is_alone
     }
 }
 
@@ -86,25 +99,25 @@ impl<T: Into<String>> From<T> for DbUrl {
 
 impl fmt::Debug for DbUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DbUrl({:?})", mask_url(&self.0))
+        write!(f, "DbUrl({:?})", mask_url(&self.url))
     }
 }
 
 impl fmt::Display for DbUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&mask_url(&self.0))
+        f.write_str(&mask_url(&self.url))
     }
 }
 
 impl Serialize for DbUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&mask_url(&self.0))
+        serializer.serialize_str(&mask_url(&self.url))
     }
 }
 
 impl<'de> Deserialize<'de> for DbUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
+        String::deserialize(deserializer).map(Self::new)
     }
 }
 

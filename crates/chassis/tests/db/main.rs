@@ -8,6 +8,7 @@ use uuid::Uuid;
 use support::{dawdle, number};
 
 mod batcher;
+mod kept;
 mod migrations;
 mod outages;
 mod replays;
@@ -20,6 +21,7 @@ mod transactions;
 pub(crate) async fn add_one(db: &Db, id: Uuid, turns: u64) -> Result<i64> {
     db.run_tx("add_one", |tx| {
         Box::pin(async move {
+            tx.alters(id);
             let text = format!("SELECT n FROM tally WHERE id = $1{}", tx.for_update());
             let row = tx.query_one_raw(sql(&**tx, text, [id.into()])).await?;
             let n = row.map_or(Ok(0), |row| row.try_get_by_index::<i64>(0))?;

@@ -12,6 +12,7 @@ use std::{
 use chassis::{
     Db, Result, Service, Tx,
     clock::{self, Clock},
+    config::DbUrl,
     db::{BoxFuture, sql},
     feed::{self, Change, Entry, Event, Follow, Source},
     testing::noon,
@@ -78,11 +79,11 @@ impl MigrationTrait for Tables {
     }
 }
 
-pub async fn connect(url: &str) -> Db {
+pub async fn connect(url: impl Into<DbUrl>) -> Db {
     connect_at(url, &Clock::mock(noon())).await
 }
 
-pub async fn connect_at(url: &str, clock: &Clock) -> Db {
+pub async fn connect_at(url: impl Into<DbUrl>, clock: &Clock) -> Db {
     Db::connect::<Migrator>(url, clock).await.unwrap()
 }
 

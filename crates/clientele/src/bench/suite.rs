@@ -7,6 +7,7 @@ use std::{
 use chassis::{
     Clock,
     clock::stopwatch,
+    config::DbUrl,
     testing::{Backend, TempDb},
 };
 use indicatif::ProgressBar;
@@ -49,7 +50,8 @@ impl Suite {
             &mut config.complaints.database_url,
         ] {
             let database = TempDb::new(backend).await;
-            *url = database.url().into();
+            // Ours alone, as those of a data folder are.
+            *url = DbUrl::alone(database.url());
             databases.push(database);
         }
         config.server.listen = ([127, 0, 0, 1], 0).into();

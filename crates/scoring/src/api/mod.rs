@@ -24,6 +24,7 @@ use crate::{
     in_force::Scorer,
     ledger::{Call, Recorded},
     operation::{News, Operation},
+    present::Present,
     purchase::Purchase,
     row::Rules,
     segment,
@@ -38,8 +39,6 @@ mod purchases;
 mod scores;
 mod segments;
 mod transitions;
-
-pub use scores::{Reader, reader};
 
 use scores::Show;
 
@@ -59,8 +58,8 @@ pub struct Api {
     pub rules: Arc<Rules>,
     /// The writer of small calls.
     pub batcher: Batcher<Call, Recorded>,
-    /// The reader of single scores.
-    pub reader: Reader,
+    /// Finds who is asked for alone.
+    pub present: Present,
     /// The way to profiles.
     pub profiles: Channel,
     /// Wakes the worker, and who waits for an operation.

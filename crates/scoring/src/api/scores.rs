@@ -1,7 +1,7 @@
 //! Scores and pyramids as protobuf has them.
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
-use chassis::{Db, Result, clock::to_proto, db::Batcher, parse::Check};
+use chassis::{Result, clock::to_proto, parse::Check};
 use jiff::Timestamp;
 use proto::scoring::v1 as pb;
 use sea_orm::ConnectionTrait;
@@ -12,8 +12,8 @@ use crate::{
     assessment::{self, Dealings},
     attributes::Attributes,
     calendar, estimate, follow,
-    in_force::{InForce, Scorer},
-    pyramid,
+    in_force::InForce,
+    present, pyramid,
     score::{Day, Summary},
     standing::{Announced, Customer},
     store,
@@ -38,41 +38,6 @@ struct Beyond {
     attributes: HashMap<Uuid, Attributes>,
 }
 
-/// The reader of single customers: a customer as they are now, absent where not known here, and what is in force.
-pub type Reader = Batcher<Uuid, (Option<Customer>, Arc<InForce>)>;
-
-/// Starts it.
-pub fn reader(db: Db, scorer: &Arc<Scorer>) -> Reader {
-    let scorer = Arc::clone(scorer);
-    Batcher::spawn_reader(db, "get_score", move |connection, ids: &[Uuid]| {
-        let scorer = Arc::clone(&scorer);
-        Box::pin(async move {
-            let (customers, in_force) = present(connection, &scorer, ids).await?;
-            Ok(ids.iter().map(|id| (customers.get(id).cloned(), Arc::clone(&in_force))).collect())
-        })
-    })
-}
-
-/// Those of these customers that are known here, as they are now, and what is in force.
-async fn present<C: ConnectionTrait>(
-    connection: &C,
-    scorer: &Scorer,
-    ids: &[Uuid],
-) -> Result<(HashMap<Uuid, Customer>, Arc<InForce>)> {
-    let (mut customers, in_force) = known(connection, scorer, ids).await?;
-    estimate::refresh(connection, &in_force, customers.values_mut()).await?;
-    Ok((customers, in_force))
-}
-
-/// Those of these customers that are known here, and what is in force.
-async fn known<C: ConnectionTrait>(
-    connection: &C,
-    scorer: &Scorer,
-    ids: &[Uuid],
-) -> Result<(HashMap<Uuid, Customer>, Arc<InForce>)> {
-    Ok((store::customer::find(connection, ids).await?, scorer.in_force(connection).await?))
-}
-
 impl Api {
     /// The moment to compute for: absent means now. Not in the future.
     pub(super) fn as_of(&self, check: &mut Check, as_of: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
@@ -90,24 +55,24 @@ impl Api {
         as_of: Option<Timestamp>,
         show: Show,
     ) -> Result<Vec<Option<pb::Score>>> {
+        let moment = as_of.unwrap_or_else(|| self.context.clock.now());
+        let is_plain = as_of.is_none() && !show.assessment;
+        if let ([only], true) = (ids, is_plain)
+            && let (Some(customer), in_force) = self.present.find(*only).await?
+        {
+            return Ok(vec![Some(self.score(&customer, &in_force, moment, show, &Beyond::default()))]);
+        }
         let mut distinct = ids.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let moment = as_of.unwrap_or_else(|| self.context.clock.now());
-        let (mut customers, in_force, mut beyond) = if as_of.is_none() && !show.assessment {
-            let (customers, in_force) = match distinct.as_slice() {
-                [only] => {
-                    let (customer, in_force) = self.reader.submit(*only).await?;
-                    (customer.map(|customer| (*only, customer)).into_iter().collect(), in_force)
-                }
-                _ => present(self.db.read(), &self.scorer, &distinct).await?,
-            };
+        let (mut customers, in_force, mut beyond) = if is_plain {
+            let (customers, in_force) = present::read(self.db.read(), &self.scorer, &distinct).await?;
             (customers, in_force, Beyond::default())
         } else {
             // The past is not kept: the books are added up again, up to then. In one transaction, or a correction in between would show in the
             // sums and not in the rest.
             let tx = self.db.read_tx().await?;
-            let (mut customers, in_force) = known(&tx, &self.scorer, &distinct).await?;
+            let (mut customers, in_force) = present::known(&tx, &self.scorer, &distinct).await?;
             if let Some(as_of) = as_of {
                 let until_us = as_of.as_microsecond();
                 let mut sums = store::purchase::summaries_of(&tx, &distinct, until_us).await?;

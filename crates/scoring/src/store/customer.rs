@@ -113,7 +113,8 @@ pub async fn find<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<Ha
 /// Writes customers whose rows are locked, and inserts those marked as new. Where another transaction inserted the same one, the
 /// duplicate key runs this one again.
 pub async fn write<'a>(tx: &Tx<'_>, customers: impl Iterator<Item = &'a Customer>) -> Result<()> {
-    let (new, old): (Vec<_>, Vec<_>) = customers.partition(|customer| customer.is_new);
+    let (new, old): (Vec<_>, Vec<_>) =
+        customers.inspect(|customer| tx.alters(customer.id)).partition(|customer| customer.is_new);
     let into = format!("INSERT INTO customer ({COLUMNS})");
     bulk::insert(&**tx, &into, new.into_iter().map(values), "").await?;
     bulk::insert(&**tx, &into, old.into_iter().map(values), REPLACE).await?;

@@ -18,6 +18,9 @@ use crate::{
     score::{Day, Models},
 };
 
+/// What is in force is kept in memory under the id that no customer has.
+pub const KEY: Uuid = Uuid::nil();
+
 /// Which version of models and cut-offs is in force. Grows with every change of them.
 pub async fn version<C: ConnectionTrait>(connection: &C) -> Result<i64> {
     versions(connection).await.map(|(version, _)| version)
@@ -49,6 +52,7 @@ fn terms(columns: &mut Columns<'_>) -> Result<Option<Terms>> {
 
 /// Settles what the books are kept in. The version grows, so that every replica reads it before its next row.
 pub async fn set_terms(tx: &Tx<'_>, terms: &Terms) -> Result<()> {
+    tx.alters(KEY);
     let text = "UPDATE in_force SET version = version + 1, currency = $1, time_zone = $2 WHERE id = 1";
     let values = [terms.currency.as_str().into(), terms.time_zone.as_str().into()];
     tx.execute_raw(sql(&**tx, text, values)).await?;
@@ -125,6 +129,7 @@ pub struct Chosen {
 
 /// Puts models into force. Where there is none, the one before stays: a poor month takes nothing away.
 pub async fn set_models(tx: &Tx<'_>, chosen: &Chosen) -> Result<()> {
+    tx.alters(KEY);
     let text = "UPDATE in_force SET version = version + 1, buying = COALESCE($1, buying), \
                 one_timers = COALESCE($2, one_timers), spend = COALESCE($3, spend) WHERE id = 1";
     let values = [chosen.buying.into(), chosen.one_timers.into(), chosen.spend.into()];
@@ -197,6 +202,7 @@ pub async fn set_ranking(tx: &Tx<'_>, id: Uuid, ranked: &LastRanking) -> Result<
         json(&ranked.ranking)?.into(),
     ];
     tx.execute_raw(sql(&**tx, text, values)).await?;
+    tx.alters(KEY);
     let text = "UPDATE in_force SET version = version + 1, ranking = $1 WHERE id = 1";
     tx.execute_raw(sql(&**tx, text, [id.into()])).await?;
     Ok(())

@@ -54,6 +54,7 @@ pub async fn lock_set(tx: &Tx<'_>) -> Result<()> {
 
 /// Makes every replica read the segments before it judges the next customer.
 async fn grow_version(tx: &Tx<'_>) -> Result<()> {
+    tx.alters(super::in_force::KEY);
     tx.execute_raw(sql(&**tx, "UPDATE segment_set SET version = version + 1 WHERE id = 1", [])).await?;
     Ok(())
 }
@@ -84,6 +85,7 @@ pub async fn all<C: ConnectionTrait>(connection: &C) -> Result<Vec<Segment>> {
 
 /// Puts clusters into force.
 pub async fn set_clustering(tx: &Tx<'_>, clustering: &Clustering) -> Result<()> {
+    tx.alters(super::in_force::KEY);
     let text = "UPDATE segment_set SET version = version + 1, clustering = $1 WHERE id = 1";
     tx.execute_raw(sql(&**tx, text, [clustering.to_json()?.into()])).await?;
     Ok(())

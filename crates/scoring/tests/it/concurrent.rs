@@ -31,7 +31,7 @@ async fn record(mut client: Client, purchases: Vec<pb::Purchase>) -> pb::Purchas
 }
 
 async fn concurrent_writers_on_the_same_customers_lose_nothing(backend: Backend) {
-    let stand = Stand::new(backend).await;
+    let stand = Stand::new(backend).await.shared().await;
     stand.profiles.know((1..=5).map(id));
     let (other, other_client) = stand.replica().await;
     // Two replicas, small and large batches, customers in different orders, nobody known at first.

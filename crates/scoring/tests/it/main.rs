@@ -19,6 +19,7 @@ mod operations;
 mod order;
 mod payments;
 mod potential;
+mod present;
 mod profiles;
 mod purchases;
 mod refused;

@@ -94,7 +94,7 @@ async fn many_comparisons_of_one_request_at_once_are_one_operation(backend: Back
 
 /// Twenty callers at two replicas, all with one request id, get one operation, and no other is there.
 async fn race(backend: Backend, ask: impl AsyncFn(Client) -> pb::Operation) {
-    let stand = Stand::new(backend).await;
+    let stand = Stand::new(backend).await.shared().await;
     let (_other, other_client) = stand.replica().await;
     let callers = (0..20).map(|n| ask(if n % 2 == 0 { stand.client.clone() } else { other_client.clone() }));
     let operations = futures::future::join_all(callers).await;
@@ -136,7 +136,7 @@ async fn what_cannot_be_fitted_fails_with_the_reason(backend: Backend) {
 }
 
 async fn an_operation_of_a_replica_that_died_is_taken_over(backend: Backend) {
-    let stand = some_of_cdnow(backend).await;
+    let stand = some_of_cdnow(backend).await.shared().await;
     // What a replica leaves that dies in the midst of it: running, under a lease that nobody renews.
     let clock = stand.clock.clone();
     let db = Db::connect::<scoring::migrations::Migrator>(stand.db.url(), &clock).await.unwrap();
@@ -175,7 +175,7 @@ async fn operations_in_line_survive_a_restart_and_run_once_with_two_replicas(bac
     for n in 0..4 {
         asked.push(stand.client.clone().fit_models(fit_request(&format!("{n}"))).await.unwrap().into_inner());
     }
-    let stand = stand.restarted().await;
+    let stand = stand.shared().await;
     let (other, _client) = stand.replica().await;
     for operation in &asked {
         assert_eq!(stand.wait(operation).await.state(), pb::OperationState::Succeeded);

@@ -152,6 +152,7 @@ async fn every_standing_is_announced_as_it_is_computed(backend: Backend) {
 
 async fn another_replicas_fit_and_ranking_are_in_force_at_once(backend: Backend) {
     let (stand, customers) = ranked(backend).await;
+    let stand = stand.shared().await;
     let (other, other_client) = stand.replica().await;
     let request = pb::GetScoreRequest { customer_id: customers[0].to_string(), ..Default::default() };
     let before = other_client.clone().get_score(request.clone()).await.unwrap().into_inner().score.unwrap();

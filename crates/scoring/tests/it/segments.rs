@@ -155,7 +155,7 @@ async fn silence_moves_members_though_their_standing_stays(backend: Backend) {
 }
 
 async fn entries_and_exits_are_published_once_with_two_replicas(backend: Backend) {
-    let stand = Stand::new(backend).await;
+    let stand = Stand::new(backend).await.shared().await;
     let count = 2_500;
     stand.profiles.know((1..=count).map(id));
     for chunk in (1..=count).collect::<Vec<_>>().chunks(1_000) {

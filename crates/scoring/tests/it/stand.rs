@@ -7,6 +7,7 @@ use std::sync::{
 use chassis::{
     Clock, Db, Service,
     clock::to_proto,
+    config::DbUrl,
     testing::{Backend, TempDb, TestServer, noon},
 };
 use futures::{StreamExt, stream::BoxStream};
@@ -44,7 +45,9 @@ impl Stand {
 
     pub(crate) async fn at(backend: Backend, now: Timestamp, change: impl FnOnce(&mut scoring::Config)) -> Self {
         let db = TempDb::new(backend).await;
-        let mut config = scoring::Config { database_url: db.url().into(), ..scoring::Config::default() };
+        // As in a data folder. On PostgreSQL it says nothing.
+        let database_url = DbUrl::alone(db.url());
+        let mut config = scoring::Config { database_url, ..scoring::Config::default() };
         change(&mut config);
         let (clock, profiles) = (Clock::mock(now), FakeProfiles::default());
         let server = start(&config, &clock, &profiles).await;
@@ -59,6 +62,12 @@ impl Stand {
         Self { client: client(&server), server, ..self }
     }
 
+    /// Starts it anew as one of several that write to the database.
+    pub(crate) async fn shared(mut self) -> Self {
+        self.config.database_url = self.db.url().into();
+        self.restarted().await
+    }
+
     /// Starts the service once more on the same database, configured differently.
     pub(crate) async fn start_with(&self, change: impl FnOnce(&mut scoring::Config)) -> chassis::Result<()> {
         let mut config = self.config.clone();
@@ -68,6 +77,7 @@ impl Stand {
 
     /// A second replica on the same database.
     pub(crate) async fn replica(&self) -> (TestServer, Client) {
+        assert!(!self.config.database_url.is_alone(), "it was told to be alone: see `shared`");
         let server = start(&self.config, &self.clock, &self.profiles).await;
         let client = client(&server);
         (server, client)

@@ -114,7 +114,7 @@ async fn payments_leave_who_is_known_as_they_are(backend: Backend) {
 }
 
 async fn silence_is_announced_once_with_two_replicas(backend: Backend) {
-    let stand = cdnow_ranked(backend).await;
+    let stand = cdnow_ranked(backend).await.shared().await;
     let (other, _client) = stand.replica().await;
     let lost = async || {
         let counts = stand.client.clone().get_standing_counts(pb::GetStandingCountsRequest {}).await.unwrap();
