@@ -80,7 +80,35 @@ pub struct Service {
     /// Full gRPC name: `clientele.scoring.v1.Scoring`.
     pub grpc_name: &'static str,
     /// Opens the database, starts background tasks, and gives the RPCs.
-    pub start: BoxFuture<'static, Result<Routes>>,
+    pub start: BoxFuture<'static, Result<Rpcs>>,
+}
+
+/// The RPCs of one service.
+#[derive(Clone)]
+pub struct Rpcs(Arc<Call>);
+
+type Call = dyn Fn(http::Request<Body>) -> Called + Send + Sync;
+type Called = tonic::codegen::BoxFuture<Response, Infallible>;
+
+impl Rpcs {
+    /// Those of a generated server. It is called as it is: a router would look once more at a path that it knows by itself.
+    pub fn new<S>(server: S) -> Self
+    where
+        S: Tower<http::Request<Body>, Response = Response, Error = Infallible, Future = Called>,
+        S: Clone + Send + Sync + 'static,
+    {
+        Self(Arc::new(move |request| server.clone().call(request)))
+    }
+
+    fn call(&self, request: http::Request<Body>) -> Called {
+        (self.0)(request)
+    }
+}
+
+impl std::fmt::Debug for Rpcs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rpcs").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Service {
@@ -195,7 +223,7 @@ pub async fn serve(
         let starts = services.into_iter().map(|service| {
             let (mounts, reporter) = (Arc::clone(&mounts), reporter.clone());
             async move {
-                let routes = service.start.await.map_err(|error| {
+                let rpcs = service.start.await.map_err(|error| {
                     tracing::error!(service = service.name, ?error, "cannot start");
                     match error {
                         Error::Invalid(_) => error,
@@ -203,7 +231,7 @@ pub async fn serve(
                     }
                 })?;
                 if let Some((_, mount)) = mounts.get(service.grpc_name) {
-                    let _ = mount.set(routes.prepare());
+                    let _ = mount.set(rpcs);
                 }
                 reporter.set_service_status(service.grpc_name, ServingStatus::Serving).await;
                 tracing::info!(service = service.name, "serving");
@@ -302,7 +330,7 @@ fn is_health(path: &str) -> bool {
     path.starts_with(HEALTH)
 }
 
-type Mount = (&'static str, Arc<OnceLock<Routes>>);
+type Mount = (&'static str, Arc<OnceLock<Rpcs>>);
 
 /// Finds the service of a call by its full gRPC name.
 #[derive(Clone)]
@@ -312,47 +340,17 @@ struct Mounts {
 }
 
 impl Mounts {
-    fn call(
-        &self,
-        request: http::Request<Body>,
-    ) -> impl Future<Output = std::result::Result<Response, Infallible>> + Send + use<> {
+    fn call(&self, request: http::Request<Body>) -> Called {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
-        let target = match self.mounts.get(service) {
-            None => Ok(self.base.clone()),
-            Some((name, mount)) => mount.get().cloned().ok_or(*name),
-        };
-        async move {
-            match target {
-                Ok(mut routes) => routes.call(request).await,
-                Err(name) => Ok(answer(Error::NotServing(name))),
+        match self.mounts.get(service) {
+            None => {
+                let answer = self.base.clone().call(request);
+                Box::pin(answer)
             }
+            Some((name, mount)) => match mount.get() {
+                Some(rpcs) => rpcs.call(request),
+                None => Box::pin(std::future::ready(Ok(answer(Error::NotServing(name))))),
+            },
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn health_and_reflection_are_known_so_that_only_their_streams_have_no_time_limit() {
-        let known = known_methods().unwrap();
-        let kind = |path: &str| {
-            let method = known.get(path).unwrap();
-            (method.client_streaming, method.server_streaming)
-        };
-        assert_eq!(kind("/grpc.health.v1.Health/Check"), (false, false));
-        assert_eq!(kind("/grpc.health.v1.Health/Watch"), (false, true));
-        assert_eq!(kind("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), (true, true));
-        assert_eq!(kind("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"), (true, true));
-    }
-
-    #[tokio::test]
-    async fn an_address_that_others_can_reach_needs_tls_or_a_word() {
-        let open: SocketAddr = "0.0.0.0:0".parse().unwrap();
-        let error = bind(open, &Config::default()).await.unwrap_err();
-        assert!(error.to_string().contains("--insecure"), "{error}");
-        let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        bind(loopback, &Config::default()).await.unwrap();
     }
 }

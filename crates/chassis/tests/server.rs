@@ -13,7 +13,7 @@ use chassis::{
     Error, Service,
     clock::Clock,
     peers::Channel,
-    server::{self, Config, MAX_CONCURRENT_CALLS, MAX_MESSAGE_BYTES},
+    server::{self, Config, MAX_CONCURRENT_CALLS, MAX_MESSAGE_BYTES, Rpcs},
     testing::{Backend, TempDb, TestServer, eventually, fault, noon},
 };
 use futures::StreamExt;
@@ -21,7 +21,7 @@ use proto::scoring::v1::{
     GetScoreRequest, GetScoreResponse, WatchScoresRequest, WatchScoresResponse, scoring_client::ScoringClient,
 };
 use tokio::sync::Semaphore;
-use tonic::{Code, Response, service::Routes};
+use tonic::{Code, Response};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
@@ -67,14 +67,14 @@ async fn health_says_not_serving_until_each_has_started() {
         let ready = Service {
             name: "profiles",
             grpc_name: "clientele.profiles.v1.Profiles",
-            start: Box::pin(async { Ok(Routes::new(Fake::default())) }),
+            start: Box::pin(async { Ok(Rpcs::new(Fake::default())) }),
         };
         let late = Service {
             name: "scoring",
             grpc_name: GRPC_NAME,
             start: Box::pin(async move {
                 gate.acquire().await.unwrap().forget();
-                Ok(Routes::new(Fake::default()))
+                Ok(Rpcs::new(Fake::default()))
             }),
         };
         vec![ready, late]

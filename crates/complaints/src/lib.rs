@@ -12,12 +12,12 @@ use chassis::{
     Context,
     config::{DbUrl, Validate},
     parse::Check,
-    server::MAX_MESSAGE_BYTES,
+    server::{MAX_MESSAGE_BYTES, Rpcs},
 };
 use proto::complaints::v1::complaints_server::ComplaintsServer;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
-use tonic::{server::NamedService, service::Routes};
+use tonic::server::NamedService;
 
 mod api;
 pub mod calendar;
@@ -110,7 +110,7 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
                 }
             });
             let api = api::Api { db, context, rules };
-            Ok(Routes::new(ComplaintsServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
+            Ok(Rpcs::new(ComplaintsServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
         }),
     }
 }

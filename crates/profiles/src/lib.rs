@@ -14,11 +14,11 @@ use chassis::{
     Context, Service,
     config::{DbUrl, Validate},
     parse::Check,
-    server::MAX_MESSAGE_BYTES,
+    server::{MAX_MESSAGE_BYTES, Rpcs},
 };
 use proto::profiles::v1::profiles_server::ProfilesServer;
 use serde::{Deserialize, Serialize};
-use tonic::{server::NamedService, service::Routes};
+use tonic::server::NamedService;
 
 mod api;
 mod customer;
@@ -78,7 +78,7 @@ pub fn service(config: Config, context: Context) -> Service {
             let db = context.open::<migrations::Migrator>(config.database_url.clone()).await?;
             follow::spawn(&context, &db)?;
             let api = api::Api::new(db, context, &config);
-            Ok(Routes::new(ProfilesServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
+            Ok(Rpcs::new(ProfilesServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
         }),
     }
 }

@@ -15,12 +15,12 @@ use chassis::{
     Context, Error,
     config::{DbUrl, Validate},
     parse::Check,
-    server::MAX_MESSAGE_BYTES,
+    server::{MAX_MESSAGE_BYTES, Rpcs},
 };
 use jiff::tz::TimeZone;
 use proto::routing::v1::routing_server::RoutingServer;
 use serde::{Deserialize, Serialize};
-use tonic::{server::NamedService, service::Routes};
+use tonic::server::NamedService;
 
 mod api;
 pub mod channel;
@@ -113,7 +113,7 @@ pub fn service(config: Config, context: Context) -> chassis::Service {
             let view = view::View::start(&context, &db, zone).await?;
             follow::spawn(&context, &db, &key)?;
             let api = api::Api { db, context, config, view, key };
-            Ok(Routes::new(RoutingServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
+            Ok(Rpcs::new(RoutingServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
         }),
     }
 }

@@ -24,12 +24,11 @@ use chassis::{
     Context, Db, Error, Result, Service,
     config::{self, DbUrl, Validate},
     db::Batcher,
-    server::MAX_MESSAGE_BYTES,
+    server::{MAX_MESSAGE_BYTES, Rpcs},
 };
 use jiff::SignedDuration;
 use proto::{common::v1::Money, scoring::v1::scoring_server::ScoringServer};
 use serde::{Deserialize, Serialize};
-use tonic::service::Routes;
 
 pub mod api;
 pub mod assessment;
@@ -184,7 +183,7 @@ pub fn service(config: Config, context: Context) -> Service {
             let present = present::Present::new(db.clone(), &scorer, config.kept_customers as usize);
             let api =
                 api::Api { db, context, scorer, rules: Arc::new(rules), batcher, present, profiles, news, to_fill };
-            Ok(Routes::new(ScoringServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
+            Ok(Rpcs::new(ScoringServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES)))
         }),
     }
 }

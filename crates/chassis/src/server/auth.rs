@@ -1,9 +1,7 @@
 //! Asks callers who they are, where any are named.
-use std::{convert::Infallible, future::Future};
-
 use tonic::body::Body;
 
-use super::{Mounts, Response, answer, is_health};
+use super::{Called, Mounts, answer, is_health};
 use crate::{
     auth::{Caller, Callers},
     error::Error,
@@ -22,21 +20,18 @@ impl Auth {
         Self { inner, callers }
     }
 
-    pub(super) fn call(
-        &self,
-        mut request: http::Request<Body>,
-    ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
-        let call = self.admit(&mut request).map(|caller| (self.inner.call(request), caller));
-        async move {
-            match call {
-                Ok((call, caller)) => {
-                    if let Some(caller) = caller {
-                        telemetry::name_caller(caller.shared_name());
-                    }
+    pub(super) fn call(&self, mut request: http::Request<Body>) -> Called {
+        match self.admit(&mut request) {
+            Ok(None) => self.inner.call(request),
+            Ok(Some(caller)) => {
+                let call = self.inner.call(request);
+                // While it is polled the span of the call is the current one.
+                Box::pin(async move {
+                    telemetry::name_caller(caller.shared_name());
                     call.await
-                }
-                Err(error) => Ok(answer(error)),
+                })
             }
+            Err(error) => Box::pin(std::future::ready(Ok(answer(error)))),
         }
     }
 

@@ -15,6 +15,7 @@ use chassis::{
     config::DbUrl,
     db::{BoxFuture, sql},
     feed::{self, Change, Entry, Event, Follow, Source},
+    server::Rpcs,
     testing::noon,
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
@@ -28,7 +29,7 @@ use sea_orm_migration::{
     schema::{big_integer, uuid},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, body::Body, codec::Streaming, service::Routes};
+use tonic::{Request, Response, Status, body::Body, codec::Streaming};
 use uuid::Uuid;
 
 /// The topic that [`bump`] publishes to.
@@ -337,7 +338,7 @@ impl Fake {
     }
 
     pub fn service(self) -> Service {
-        Service { name: "scoring", grpc_name: GRPC_NAME, start: Box::pin(async move { Ok(Routes::new(self)) }) }
+        Service { name: "scoring", grpc_name: GRPC_NAME, start: Box::pin(async move { Ok(Rpcs::new(self)) }) }
     }
 }
 
@@ -349,7 +350,7 @@ pub fn feed_service(url: &str, context: &chassis::Context) -> Service {
         grpc_name: GRPC_NAME,
         start: Box::pin(async move {
             let db = context.open::<Migrator>(&url).await?;
-            Ok(Routes::new(Fake::watching(db, context.shutdown.clone())))
+            Ok(Rpcs::new(Fake::watching(db, context.shutdown.clone())))
         }),
     }
 }

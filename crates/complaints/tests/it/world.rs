@@ -10,6 +10,7 @@ use chassis::{
     db::BoxFuture,
     feed::{self, Event, Source},
     peers::Channel,
+    server::Rpcs,
     testing::{Backend, TempDb, TestServer, noon},
 };
 use complaints::Config;
@@ -21,7 +22,7 @@ use proto::{
 };
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, body::Body, service::Routes};
+use tonic::{Request, Response, Status, body::Body};
 use uuid::Uuid;
 
 pub(crate) type Client = ComplaintsClient<Channel>;
@@ -129,7 +130,7 @@ async fn serve(clock: &Clock, config: &Config, scores: &Db) -> TestServer {
         let scoring = chassis::Service {
             name: "scoring",
             grpc_name: <Scoring as tonic::server::NamedService>::NAME,
-            start: Box::pin(async move { Ok(Routes::new(scoring)) }),
+            start: Box::pin(async move { Ok(Rpcs::new(scoring)) }),
         };
         vec![scoring, complaints::service(config.clone(), context.clone())]
     })

@@ -4,7 +4,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use chassis::{Context, Service};
+use chassis::{Context, Service, server::Rpcs};
 use futures::{Stream, StreamExt, stream};
 use proto::{
     common::v1::{FeedMark, FeedPosition},
@@ -12,7 +12,7 @@ use proto::{
     scoring::v1 as spb,
 };
 use tokio::sync::watch;
-use tonic::{Request, Response, Status, Streaming, server::NamedService, service::Routes};
+use tonic::{Request, Response, Status, Streaming, server::NamedService};
 
 /// A feed of everything that was pushed; a cursor is a count of the life it was given out in. Without a cursor the log so far comes as the snapshot.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl FakeScoring {
         Service {
             name: "scoring",
             grpc_name: <spb::scoring_server::ScoringServer<Self> as NamedService>::NAME,
-            start: Box::pin(async move { Ok(Routes::new(spb::scoring_server::ScoringServer::new(self))) }),
+            start: Box::pin(async move { Ok(Rpcs::new(spb::scoring_server::ScoringServer::new(self))) }),
         }
     }
 
@@ -149,7 +149,7 @@ impl FakeComplaints {
         Service {
             name: "complaints",
             grpc_name: <cpb::complaints_server::ComplaintsServer<Self> as NamedService>::NAME,
-            start: Box::pin(async move { Ok(Routes::new(cpb::complaints_server::ComplaintsServer::new(self))) }),
+            start: Box::pin(async move { Ok(Rpcs::new(cpb::complaints_server::ComplaintsServer::new(self))) }),
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
 use chassis::{
     Clock,
     peers::Channel,
+    server::Rpcs,
     testing::{Backend, TempDb, TestServer, noon},
 };
 use futures::{StreamExt, stream::BoxStream};
@@ -22,7 +23,7 @@ use proto::{
     scoring::v1 as scoring,
 };
 use tokio::sync::watch;
-use tonic::{Request, Response, Status, body::Body, server::NamedService, service::Routes};
+use tonic::{Request, Response, Status, body::Body, server::NamedService};
 use tower::Service;
 use uuid::Uuid;
 
@@ -188,7 +189,7 @@ impl<F: Followed> tonic::server::ServerStreamingService<F::Request> for Watch<F>
 
 fn mount<F: Followed>(name: &'static str, log: &Log<F::Message>) -> chassis::Service {
     let peer = Peer::<F>(log.clone(), PhantomData);
-    chassis::Service { name, grpc_name: F::NAME, start: Box::pin(async move { Ok(Routes::new(peer)) }) }
+    chassis::Service { name, grpc_name: F::NAME, start: Box::pin(async move { Ok(Rpcs::new(peer)) }) }
 }
 
 /// What the peers have published.

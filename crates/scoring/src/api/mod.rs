@@ -201,7 +201,7 @@ impl Scoring for Api {
         let as_of = self.as_of(&mut check, request.as_of.as_ref());
         check.done()?;
         let show = Show { evidence: request.with_evidence, assessment: request.with_assessment };
-        let score = self.scores(&[id], as_of, show).await?.pop().flatten();
+        let score = self.one_score(id, as_of, show).await?;
         let score = score.ok_or_else(|| Error::not_found("customer", id))?;
         Ok(Response::new(pb::GetScoreResponse { score: Some(score) }))
     }

@@ -48,6 +48,19 @@ impl Api {
         Some(as_of)
     }
 
+    /// The score of a customer, absent for one whom profiles does not know either.
+    pub(super) async fn one_score(&self, id: Uuid, as_of: Option<Timestamp>, show: Show) -> Result<Option<pb::Score>> {
+        if as_of.is_none()
+            && !show.assessment
+            && let (Some(customer), in_force) = self.present.find(id).await?
+        {
+            let moment = self.context.clock.now();
+            return Ok(Some(self.score(&customer, &in_force, moment, show, &Beyond::default())));
+        }
+        // In a place of its own: what is large in it would have to be made room for in every call.
+        Ok(Box::pin(self.scores(&[id], as_of, show)).await?.pop().flatten())
+    }
+
     /// The scores of these customers, absent for one whom profiles does not know either.
     pub(super) async fn scores(
         &self,
@@ -56,16 +69,10 @@ impl Api {
         show: Show,
     ) -> Result<Vec<Option<pb::Score>>> {
         let moment = as_of.unwrap_or_else(|| self.context.clock.now());
-        let is_plain = as_of.is_none() && !show.assessment;
-        if let ([only], true) = (ids, is_plain)
-            && let (Some(customer), in_force) = self.present.find(*only).await?
-        {
-            return Ok(vec![Some(self.score(&customer, &in_force, moment, show, &Beyond::default()))]);
-        }
         let mut distinct = ids.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let (mut customers, in_force, mut beyond) = if is_plain {
+        let (mut customers, in_force, mut beyond) = if as_of.is_none() && !show.assessment {
             let (customers, in_force) = present::read(self.db.read(), &self.scorer, &distinct).await?;
             (customers, in_force, Beyond::default())
         } else {

@@ -8,6 +8,7 @@ use chassis::{
     Clock, Db, Service,
     clock::to_proto,
     config::DbUrl,
+    server::Rpcs,
     testing::{Backend, TempDb, TestServer, noon},
 };
 use futures::{StreamExt, stream::BoxStream};
@@ -23,7 +24,7 @@ use proto::{
 };
 use sea_orm::ConnectionTrait;
 use tokio::sync::watch;
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 pub(crate) type Client = ScoringClient<chassis::peers::Channel>;
@@ -303,7 +304,7 @@ impl FakeProfiles {
         Service {
             name: "profiles",
             grpc_name: <ProfilesServer<Self> as tonic::server::NamedService>::NAME,
-            start: Box::pin(async move { Ok(Routes::new(ProfilesServer::new(fake))) }),
+            start: Box::pin(async move { Ok(Rpcs::new(ProfilesServer::new(fake))) }),
         }
     }
 }
