@@ -44,7 +44,7 @@ use crate::{
     feed, telemetry,
 };
 
-use kept::{Altered, Stamps};
+use kept::Stamps;
 
 mod batcher;
 pub mod bulk;
@@ -234,21 +234,20 @@ impl Db {
             ..Default::default()
         };
         let inner = begin(&self.0.write, options).await?;
-        let altered = self.0.stamps.clone().map(|stamps| {
+        if let Some(stamps) = &self.0.stamps {
             stamps.settle();
-            Altered::new(stamps)
-        });
-        let (changes, clock) = (Mutex::default(), self.0.clock.clone());
+        }
+        let (changes, altered, clock) = (Mutex::default(), Mutex::default(), self.0.clock.clone());
         let tx = Tx { inner, changes, altered, clock, is_first_try, _env: PhantomData };
         // Dropped on an error or when the caller goes away: rolled back.
         let value = body(&tx).await?;
         let changes = tx.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
         let changes = feed::append(&tx.inner, changes, &self.0.clock).await?;
-        let altered = tx.altered.map(Altered::doubt);
+        let altered = tx.altered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let commit = self.0.stamps.as_ref().map(|stamps| stamps.commit(altered));
         tx.inner.commit().await.map_err(Error::from)?;
-        // Before anybody hears of the commit.
-        if let Some(altered) = altered {
-            altered.settle();
+        if let Some(commit) = commit {
+            commit.succeeded();
         }
         self.0.commits.fetch_add(1, Ordering::Relaxed);
         self.0.feed.committed(changes);
@@ -285,7 +284,7 @@ impl WeakDb {
 pub struct Tx<'env> {
     inner: DatabaseTransaction,
     changes: Mutex<Vec<feed::Pending>>,
-    altered: Option<Altered>,
+    altered: Mutex<Vec<Uuid>>,
     clock: Clock,
     is_first_try: bool,
     _env: PhantomData<&'env ()>,
@@ -315,11 +314,10 @@ impl Tx<'_> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
     }
 
-    /// Says that this transaction changes what is [`Kept`] under a key, from here on until it has ended. To be called before it commits.
+    /// Says that this transaction changes what is [`Kept`] under a key. Whoever writes what is read for a kept value says so, or the value goes on
+    /// counting.
     pub fn alters(&self, key: Uuid) {
-        if let Some(altered) = &self.altered {
-            altered.add(key);
-        }
+        self.altered.lock().unwrap_or_else(PoisonError::into_inner).push(key);
     }
 
     /// The clock of this transaction's service.

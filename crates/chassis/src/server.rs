@@ -83,6 +83,12 @@ pub struct Service {
     pub start: BoxFuture<'static, Result<Rpcs>>,
 }
 
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// The RPCs of one service.
 #[derive(Clone)]
 pub struct Rpcs(Arc<Call>);
@@ -108,12 +114,6 @@ impl Rpcs {
 impl std::fmt::Debug for Rpcs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rpcs").finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Service {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -352,5 +352,32 @@ impl Mounts {
                 None => Box::pin(std::future::ready(Ok(answer(Error::NotServing(name))))),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_and_reflection_are_known_so_that_only_their_streams_have_no_time_limit() {
+        let known = known_methods().unwrap();
+        let kind = |path: &str| {
+            let method = known.get(path).unwrap();
+            (method.client_streaming, method.server_streaming)
+        };
+        assert_eq!(kind("/grpc.health.v1.Health/Check"), (false, false));
+        assert_eq!(kind("/grpc.health.v1.Health/Watch"), (false, true));
+        assert_eq!(kind("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), (true, true));
+        assert_eq!(kind("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"), (true, true));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_others_can_reach_needs_tls_or_a_word() {
+        let open: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        let error = bind(open, &Config::default()).await.unwrap_err();
+        assert!(error.to_string().contains("--insecure"), "{error}");
+        let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        bind(loopback, &Config::default()).await.unwrap();
     }
 }

@@ -21,15 +21,49 @@ pub fn database(data_dir: &Path, service: &str) -> PathBuf {
     data_dir.join(format!("{service}.db"))
 }
 
-/// The databases that are this process's until this is dropped or the process ends, however it does.
-#[derive(Debug)]
-pub struct Locks(Vec<(&'static str, File)>);
+/// Databases that are this process's, or that it shares with others like it, until this is dropped or the process ends, however it does.
+#[derive(Debug, Default)]
+pub struct Locks {
+    own: Vec<(&'static str, File)>,
+    shared: Vec<File>,
+}
 
 impl Locks {
-    /// Whether no other process can have a service's database.
+    /// Whether no other clientele can open a service's database while this is held.
     pub fn hold(&self, service: &str) -> bool {
-        self.0.iter().any(|(held, _)| *held == service)
+        self.own.iter().any(|(held, _)| *held == service)
     }
+
+    /// Shares a SQLite file, that an address of its own leads to, with other processes that do the same: none can take it for itself meanwhile.
+    ///
+    /// # Errors
+    /// `Invalid` where another process has it for itself.
+    pub fn share(&mut self, service: &'static str, database: &Path) -> Result<()> {
+        // Where there is no writing beside the file, opening it will say so in better words.
+        let Ok(file) = File::options().create(true).truncate(false).write(true).open(beside(database)) else {
+            return Ok(());
+        };
+        match file.try_lock_shared() {
+            Ok(()) => self.shared.push(file),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::invalid(
+                    format!("{service}.database_url"),
+                    format!(
+                        "another clientele has the file {} for itself, as its data folder's; end that one first, or name another file",
+                        database.display()
+                    ),
+                ));
+            }
+            Err(TryLockError::Error(_)) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The file whose lock stands for a database's.
+fn beside(database: &Path) -> PathBuf {
+    let name = database.file_stem().unwrap_or_default().to_string_lossy();
+    database.with_file_name(format!(".{name}.lock"))
 }
 
 /// Takes the databases of these services for this process.
@@ -44,12 +78,12 @@ pub fn lock(data_dir: &Path, services: &[&'static str]) -> Result<Locks> {
     if !services.is_empty() {
         std::fs::create_dir_all(data_dir).map_err(cannot)?;
     }
-    let mut locks = Vec::with_capacity(services.len());
+    let mut locks = Locks::default();
     for service in services {
-        let path = data_dir.join(format!(".{service}.lock"));
+        let path = beside(&database(data_dir, service));
         let file = File::options().create(true).truncate(false).write(true).open(path).map_err(cannot)?;
         match file.try_lock() {
-            Ok(()) => locks.push((*service, file)),
+            Ok(()) => locks.own.push((*service, file)),
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::invalid(
                     "data_dir",
@@ -65,7 +99,7 @@ pub fn lock(data_dir: &Path, services: &[&'static str]) -> Result<Locks> {
             Err(TryLockError::Error(error)) => return Err(cannot(error)),
         }
     }
-    Ok(Locks(locks))
+    Ok(locks)
 }
 
 /// Makes the folder the demo's, or finds that it is.
@@ -130,6 +164,25 @@ mod tests {
         drop(profiles);
         lock(&folder.path().join("absent"), &[]).unwrap();
         assert!(!folder.path().join("absent").exists());
+    }
+
+    #[test]
+    fn a_database_with_an_address_of_its_own_is_shared_by_many_and_had_by_none_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = database(folder.path(), "scoring");
+        let (mut one, mut other) = (Locks::default(), Locks::default());
+        one.share("scoring", &file).unwrap();
+        other.share("scoring", &file).unwrap();
+        assert!(!one.hold("scoring"));
+        lock(folder.path(), &["scoring"]).unwrap_err();
+        drop((one, other));
+        let alone = lock(folder.path(), &["scoring"]).unwrap();
+        let refused = Locks::default().share("scoring", &file).unwrap_err().to_string();
+        assert!(refused.starts_with("scoring.database_url: ") && refused.contains("for itself"), "{refused}");
+        drop(alone);
+        // Another file in the same folder is another matter.
+        let _alone = lock(folder.path(), &["scoring"]).unwrap();
+        Locks::default().share("profiles", &folder.path().join("other.db")).unwrap();
     }
 
     #[test]

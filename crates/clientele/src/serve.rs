@@ -1,5 +1,5 @@
 //! Starts services: all in one process by default, or the ones named, one per pod.
-use std::{collections::HashMap, future::Future, net::SocketAddr};
+use std::{collections::HashMap, future::Future, net::SocketAddr, str::FromStr};
 
 use chassis::{
     Clock, Context, Error,
@@ -8,6 +8,7 @@ use chassis::{
     peers::{Access, Peers},
     server::{self, Service},
 };
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
@@ -47,7 +48,7 @@ pub async fn start(
     end: impl Future<Output = ()> + Send + 'static,
 ) -> chassis::Result<Running> {
     let names = resolve(names)?;
-    let locks = folder::lock(&config.data_dir, &in_data_dir(&config, &names))?;
+    let locks = lock(&config, &names)?;
     let server_config = server_config(&config)?;
     let listener: TcpListener = server::bind(config.server.listen, &server_config).await?;
     let address = listener.local_addr().map_err(|error| Error::Internal(error.to_string()))?;
@@ -164,15 +165,23 @@ fn mount(name: &str, config: &Config, context: &Context, locks: &folder::Locks) 
     })
 }
 
-/// The services whose databases lie in the data folder, since no URL is set for them.
-fn in_data_dir(config: &Config, names: &[&'static str]) -> Vec<&'static str> {
+/// Takes what lies in the data folder for this process, and shares the SQLite files that have an address of their own.
+fn lock(config: &Config, names: &[&'static str]) -> chassis::Result<folder::Locks> {
     let url = |name: &str| match name {
         "profiles" => &config.profiles.database_url,
         "scoring" => &config.scoring.database_url,
         "routing" => &config.routing.database_url,
         _ => &config.complaints.database_url,
     };
-    names.iter().copied().filter(|name| url(name).is_empty()).collect()
+    let (own, others): (Vec<_>, Vec<_>) = names.iter().copied().partition(|name| url(name).is_empty());
+    let mut locks = folder::lock(&config.data_dir, &own)?;
+    for name in others {
+        // What is none is refused where it is opened.
+        if let Ok(options) = SqliteConnectOptions::from_str(url(name).expose()) {
+            locks.share(name, options.get_filename())?;
+        }
+    }
+    Ok(locks)
 }
 
 /// Resolves on SIGTERM or Ctrl-C.

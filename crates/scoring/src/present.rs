@@ -35,10 +35,10 @@ impl Present {
     /// Keeps up to `most` buyers in memory.
     pub fn new(db: Db, scorer: &Arc<Scorer>, most: usize) -> Self {
         let memory = Arc::new(Memory { buyers: Kept::new(&db, most), in_force: Kept::new(&db, most.min(1)) });
-        let (kept, scorer) = (Arc::clone(&memory), Arc::clone(scorer));
+        let (filled, scorer) = (Arc::clone(&memory), Arc::clone(scorer));
         let reader = Batcher::spawn_reader(db, "get_score", move |connection, ids: &[Uuid]| {
-            let (kept, scorer) = (Arc::clone(&kept), Arc::clone(&scorer));
-            Box::pin(async move { kept.read(connection, &scorer, ids).await })
+            let (filled, scorer) = (Arc::clone(&filled), Arc::clone(&scorer));
+            Box::pin(async move { filled.read(connection, &scorer, ids).await })
         });
         Self { memory, reader }
     }

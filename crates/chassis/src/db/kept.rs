@@ -1,9 +1,9 @@
 //! What is kept in memory of a database that nobody but this process writes to.
 //!
-//! A kept value is as good as one that is read, because whoever changes it says so *before* the change can be seen ([`Tx::alters`](super::Tx::alters)):
-//! from then until the transaction has ended, nothing is kept under its key, and what was kept before never counts again. Each key has a place
-//! with a stamp. Who reads takes the stamp first; who keeps what was read keeps the stamp with it; and a kept value counts for as long as its
-//! place still has that stamp.
+//! A kept value is as good as one that is read, because every transaction says which keys it alters ([`Tx::alters`](super::Tx::alters)): from just
+//! before its commit until it is known how that ended nothing is kept under them, and what was kept before never counts again. Each key has a place with a
+//! stamp. Who reads takes the stamp first; who keeps what was read keeps the stamp with it; and a kept value counts for as long as its place
+//! still has that stamp.
 use std::{
     fmt,
     sync::{
@@ -19,13 +19,13 @@ use super::Db;
 
 /// Places of stamps, half a megabyte. Keys share them: a change of one lets the few others of its place be read once more.
 const PLACES: usize = 1 << 16;
-/// A stamp counts the open transactions that alter its place in its lower half, and those that have ended in its upper.
+/// A stamp counts the commits under way that alter its place in its lower half, and those that have ended in its upper.
 const ENDED: u64 = 1 << 32;
 
 /// The stamps of one database.
 pub(super) struct Stamps {
     places: Box<[AtomicU64]>,
-    /// Places altered by transactions of which nobody knows how they ended, or whether they have.
+    /// Places altered by commits of which nobody knows how they ended, or whether they have.
     doubtful: Mutex<Vec<usize>>,
 }
 
@@ -34,13 +34,13 @@ impl Stamps {
         Self { places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(), doubtful: Mutex::default() }
     }
 
-    /// By Fibonacci hashing: wherever ids differ, their places do.
+    /// By Fibonacci hashing, which spreads ids wherever they differ.
     fn place(key: Uuid) -> usize {
         let (high, low) = key.as_u64_pair();
         (high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (usize::BITS - PLACES.ilog2())
     }
 
-    /// `None` while a transaction that alters it is open.
+    /// `None` while a commit that alters it is under way.
     fn read(&self, place: usize) -> Option<u64> {
         Some(self.places[place].load(Ordering::SeqCst)).filter(|stamp| stamp % ENDED == 0)
     }
@@ -49,6 +49,15 @@ impl Stamps {
         for place in places {
             self.places[*place].fetch_add(ENDED - 1, Ordering::SeqCst);
         }
+    }
+
+    /// To be called before the commit of a transaction that alters these keys, and kept until its end.
+    pub(super) fn commit(self: &Arc<Self>, keys: Vec<Uuid>) -> Commit {
+        let places: Vec<usize> = keys.into_iter().map(Self::place).collect();
+        for place in &places {
+            self.places[*place].fetch_add(1, Ordering::SeqCst);
+        }
+        Commit { stamps: Arc::clone(self), places }
     }
 
     /// To be called in a transaction that has begun: there is one at a time, so all before it have ended by now, however they did.
@@ -64,45 +73,23 @@ impl fmt::Debug for Stamps {
     }
 }
 
-/// The places that one transaction alters. Dropped, they are free again: it was rolled back, or has committed.
-#[derive(Debug)]
-pub(super) struct Altered {
+/// The places that a commit under way alters. Dropped before it has succeeded, they stay in doubt: whoever goes away while it runs, or is told of a
+/// failure, does not know how it ended.
+pub(super) struct Commit {
     stamps: Arc<Stamps>,
-    places: Mutex<Vec<usize>>,
-    in_doubt: bool,
+    places: Vec<usize>,
 }
 
-impl Altered {
-    pub(super) fn new(stamps: Arc<Stamps>) -> Self {
-        Self { stamps, places: Mutex::default(), in_doubt: false }
-    }
-
-    pub(super) fn add(&self, key: Uuid) {
-        let place = Stamps::place(key);
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).push(place);
-        self.stamps.places[place].fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Before the commit: whoever goes away while it runs, or is told of a failure, does not know how it ended.
-    pub(super) fn doubt(mut self) -> Self {
-        self.in_doubt = true;
-        self
-    }
-
-    /// After the commit.
-    pub(super) fn settle(mut self) {
-        self.in_doubt = false;
+impl Commit {
+    /// To be called before anybody is told.
+    pub(super) fn succeeded(mut self) {
+        self.stamps.end(&std::mem::take(&mut self.places));
     }
 }
 
-impl Drop for Altered {
+impl Drop for Commit {
     fn drop(&mut self) {
-        let places = self.places.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if self.in_doubt {
-            self.stamps.doubtful.lock().unwrap_or_else(PoisonError::into_inner).append(places);
-        } else {
-            self.stamps.end(places);
-        }
+        self.stamps.doubtful.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.places);
     }
 }
 

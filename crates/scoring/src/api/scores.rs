@@ -57,7 +57,7 @@ impl Api {
             let moment = self.context.clock.now();
             return Ok(Some(self.score(&customer, &in_force, moment, show, &Beyond::default())));
         }
-        // In a place of its own: what is large in it would have to be made room for in every call.
+        // Whoever is unknown here is read once more. In a place of its own: it is large, and every call would have to make room for it.
         Ok(Box::pin(self.scores(&[id], as_of, show)).await?.pop().flatten())
     }
 

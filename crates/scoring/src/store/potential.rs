@@ -13,6 +13,7 @@ use crate::{
 
 /// Keeps a model, which is in force from then on: the version of what is in force must grow in the same transaction.
 pub async fn insert(tx: &Tx<'_>, id: Uuid, as_of: Day, customers: i64, fitted: &(Model, Quality)) -> Result<()> {
+    tx.alters(super::in_force::KEY);
     let (model, quality) = fitted;
     let model = serde_json::to_string(model).map_err(|error| Error::Internal(format!("cannot be kept: {error}")))?;
     let text = "INSERT INTO potential (model_id, as_of_day, customers, r_squared, rank_correlation, model, fit_time) \

@@ -20,7 +20,7 @@ fn kept_in(currency: &str) -> Terms {
 }
 
 async fn a_start_in_another_currency_or_time_zone_is_refused_once_there_are_purchases(backend: Backend) {
-    let stand = Stand::new(backend).await;
+    let stand = Stand::new(backend).await.shared().await;
     stand.profiles.know([id(1)]);
     stand.record(vec![sale(1, id(1), 1, 24_409_194)]).await;
     let refused = stand.start_with(|config| config.currency = "JPY".into()).await.unwrap_err().to_string();
@@ -37,7 +37,7 @@ async fn a_start_in_another_currency_or_time_zone_is_refused_once_there_are_purc
 async fn before_the_first_purchase_the_books_may_change_and_a_replica_of_the_old_ones_records_nothing(
     backend: Backend,
 ) {
-    let stand = Stand::new(backend).await;
+    let stand = Stand::new(backend).await.shared().await;
     stand.profiles.know([id(1)]);
     // A refused purchase leaves none.
     assert_eq!(stand.try_record(vec![sale(1, id(9), 1, 5)]).await.unwrap().rejections.len(), 1);
@@ -54,7 +54,7 @@ async fn before_the_first_purchase_the_books_may_change_and_a_replica_of_the_old
 
 async fn of_a_first_purchase_and_a_change_of_the_books_one_is_refused(backend: Backend) {
     for round in 0..6 {
-        let stand = Stand::new(backend).await;
+        let stand = Stand::new(backend).await.shared().await;
         stand.profiles.know([id(1)]);
         let db = Db::connect::<scoring::migrations::Migrator>(stand.db.url(), &Clock::mock(noon())).await.unwrap();
         let jpy = kept_in("JPY");

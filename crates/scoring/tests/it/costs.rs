@@ -249,7 +249,7 @@ async fn many_callers_with_one_cost_count_it_once(backend: Backend) {
 }
 
 async fn books_with_costs_alone_keep_their_currency(backend: Backend) {
-    let stand = Stand::new(backend).await;
+    let stand = Stand::new(backend).await.shared().await;
     stand.profiles.know([id(1)]);
     record(&stand, vec![cost("a", id(1), 3, 100)]).await;
     stand.start_with(|config| config.currency = "JPY".into()).await.unwrap_err();

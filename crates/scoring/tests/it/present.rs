@@ -7,15 +7,18 @@ use std::{
     time::Duration,
 };
 
-use chassis::testing::Backend;
+use chassis::testing::{Backend, eventually};
+use jiff::SignedDuration;
 use proto::scoring::v1 as pb;
+use uuid::Uuid;
 
-use crate::stand::{Client, Stand, id, minor, sale};
+use crate::stand::{Client, Stand, back, cost, id, minor, sale};
 
 chassis::db_tests!(
     only_who_is_alone_with_the_database_answers_from_memory,
     a_score_knows_of_every_purchase_acknowledged_before_the_question,
     models_and_cut_offs_are_in_the_next_answer,
+    whatever_is_written_memory_says_the_same_as_the_database,
 );
 
 async fn only_who_is_alone_with_the_database_answers_from_memory(backend: Backend) {
@@ -119,4 +122,65 @@ async fn models_and_cut_offs_are_in_the_next_answer(backend: Backend) {
         let next = stand.score(customers[0]).await.model_id;
         assert_ne!(std::mem::replace(&mut model, next.clone()), next);
     }
+}
+
+/// What GetScore says of these customers, which must be what BatchGetScores says, who reads.
+async fn alike(stand: &Stand, customers: &[Uuid]) -> Vec<pb::Score> {
+    let customer_ids = customers.iter().map(Uuid::to_string).collect();
+    let request = pb::BatchGetScoresRequest { customer_ids, ..Default::default() };
+    let read = stand.client.clone().batch_get_scores(request).await.unwrap().into_inner().scores;
+    // The first time may fill the memory, the second asks it.
+    for _ in 0..2 {
+        for (customer, read) in customers.iter().zip(&read) {
+            assert_eq!(&stand.score(*customer).await, read);
+        }
+    }
+    read
+}
+
+async fn whatever_is_written_memory_says_the_same_as_the_database(backend: Backend) {
+    let (stand, customers) = crate::scores::ranked(backend).await;
+    stand.profiles.feed();
+    let some = [customers[0], customers[1], customers[2], customers[700]];
+    let mut seen = vec![alike(&stand, &some).await];
+    let mut check = async |what: &str| {
+        let now = alike(&stand, &some).await;
+        assert_ne!(Some(&now), seen.last(), "nothing came of it: {what}");
+        seen.push(now);
+    };
+    stand.rank("rank").await;
+    check("a ranking").await;
+    let row = |number: &str, customer: Uuid, cents: i64| pb::Purchase {
+        purchase_time: Some(chassis::clock::to_proto(stand.clock.now() - SignedDuration::from_hours(30))),
+        ..sale(number, customer, 0, cents)
+    };
+    stand.record(vec![row("a", some[0], 4_000)]).await;
+    check("a sale").await;
+    stand.record(vec![row("a", some[0], 5_000)]).await;
+    check("its correction").await;
+    stand.record(vec![row("a", some[1], 5_000)]).await;
+    check("its move to another customer").await;
+    let given_back = pb::Purchase { kind: back("", some[1], 0, 0).kind, ..row("b", some[1], 900) };
+    stand.record(vec![given_back]).await;
+    check("a return").await;
+    let batch = some.map(|customer| row(&format!("batch-{customer}"), customer, 70));
+    stand.record(batch.into()).await;
+    check("a batch").await;
+    let costs = vec![pb::ServiceCost { cost_time: row("", some[2], 0).purchase_time, ..cost("c", some[2], 0, 300) }];
+    let request = pb::RecordServiceCostsRequest { costs };
+    stand.client.clone().record_service_costs(request).await.unwrap();
+    check("a service cost").await;
+    stand.fit("again").await;
+    check("a fit").await;
+    // By silence, which the next sweep announces: since when is told by the row.
+    let announced = async || stand.score(some[3]).await.standing.unwrap().revision;
+    let before = announced().await;
+    stand.clock.advance(SignedDuration::from_hours(24 * 400));
+    // All four in one transaction.
+    eventually("the silence is announced", || async { announced().await != before }).await;
+    check("a sweep").await;
+    let first = id(9_000_000);
+    stand.profiles.put(first, true, false);
+    stand.record(vec![row("first", first, 100)]).await;
+    alike(&stand, &[first, some[0]]).await;
 }

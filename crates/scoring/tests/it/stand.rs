@@ -71,6 +71,7 @@ impl Stand {
 
     /// Starts the service once more on the same database, configured differently.
     pub(crate) async fn start_with(&self, change: impl FnOnce(&mut scoring::Config)) -> chassis::Result<()> {
+        assert!(!self.config.database_url.is_alone(), "it was told to be alone: see `shared`");
         let mut config = self.config.clone();
         change(&mut config);
         scoring::service(config, self.server.context.clone()).start.await.map(|_| ())
