@@ -6,7 +6,7 @@
 //! | `bulk_to_raw_sqlite`, `bulk_to_raw_postgres` | `StreamPurchases`, with summaries and outbox | the same rows by the database's fastest bulk insert |
 //! | `durable_to_echo` | one purchase per call, durable, many callers | the echo |
 //! | `freshness_p99_ms` | from a purchase's acknowledgement to the changed answer of `Decide` | – |
-//! | `get_score_to_echo` | `GetScore` of a random customer | the echo |
+//! | `get_score_to_echo` | `GetScore` of a random customer, once everybody was asked for | the echo |
 //! | `rank_to_select_sqlite`, `rank_to_select_postgres` | one pass of `RankCustomers` over a million | a plain SELECT of the same rows |
 //! | `score_p99_ranking_sqlite`, `score_p99_ranking_postgres` | p99 of `GetScore` during a ranking | the same while nothing else happens |
 use std::{sync::Arc, time::Duration};
@@ -130,7 +130,7 @@ pub enum Figure {
     /// From a purchase to the changed decision
     #[value(name = "freshness_p99_ms")]
     Freshness,
-    /// GetScore of a random customer, against the echo
+    /// GetScore of a random customer, once everybody was asked for, against the echo
     #[value(name = "get_score_to_echo")]
     Score,
     /// RankCustomers over a million against a plain SELECT, and GetScore meanwhile (some ten minutes; only when named)

@@ -54,7 +54,7 @@ pub struct Rules {
 }
 
 /// Computes scores. Keeps what is in force in memory, and asks the database each time whether it still is: one row, so that no
-/// replica ever answers with models that another has replaced.
+/// replica ever answers with models that another has replaced. ([`Present`](crate::present::Present) need not ask where there is no other.)
 #[derive(Debug)]
 pub struct Scorer {
     rules: Rules,

@@ -5,6 +5,7 @@
 //! | read a row of the books | [`row`], [`purchase`], [`service_cost`], [`payment`] |
 //! | record rows, keep summaries, announce | [`ledger`], [`summary`] |
 //! | compute a score | [`score`], with [`in_force`] |
+//! | find a customer as they are now, in memory or not | [`present`] |
 //! | judge a customer beyond the states | [`assessment`] |
 //! | keep currency and calendar of the books | [`books`] |
 //! | rank, cut tiers | [`pyramid`], [`rank`] |
