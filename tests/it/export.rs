@@ -21,7 +21,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::{PROGRAM, terminal::At};
+use crate::{
+    PROGRAM,
+    terminal::{At, run},
+};
 
 /// An address before the server that lets no answer through from when a file is there, until it is opened again.
 async fn gate(server: String, file: PathBuf, open: Arc<AtomicBool>) -> String {
@@ -113,6 +116,11 @@ async fn an_export_that_is_killed_is_gone_on_with_as_of_the_same_moment() {
     assert_eq!((&json["customers"], &json["before"]), (&2_357.into(), &0.into()), "{json}");
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.lines().next().unwrap().ends_with(",external_id") && text.lines().count() == 2_358);
+    // Written all the same, and not without a word.
+    let line = format!("{export} --as-of 1998-06-29 --identity nosuch --server {}", at.0);
+    let output = run(&line.split(' ').collect::<Vec<_>>()).await;
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && errors.contains("nobody is known in a system \"nosuch\""), "{errors}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing half done lies about");
 }
 

@@ -207,7 +207,7 @@ pub async fn customer_id(client: &Client, who: &str) -> Result<String> {
         return Ok(reply.into_inner().customer.unwrap_or_default().customer_id);
     }
     Uuid::parse_str(who).map(|id| id.to_string()).map_err(|_| {
-        Error::new(format!("{who}: must be a customer's id (a UUID), or SYSTEM:ID of an external identity"))
+        Error::new(format!("{who:?}: must be a customer's id (a UUID), or SYSTEM:ID of an external identity"))
     })
 }
 
@@ -358,7 +358,7 @@ pub async fn decide(target: &Target, who: &str, purpose: &str, channel: Option<&
     } else {
         let known = Uuid::parse_str(who).map_err(|_| {
             Error::new(format!(
-                "{who}: must be a customer's id (a UUID), SYSTEM:ID, a phone number (+…) or a mail address"
+                "{who:?}: must be a customer's id (a UUID), SYSTEM:ID, a phone number (+…) or a mail address"
             ))
         })?;
         routing::decide_request::Who::CustomerId(known.to_string())

@@ -23,7 +23,7 @@ use crate::{
 
 /// The 1/10 sample of the CDNOW cohort: 6,919 purchases of 2,357 customers, distributed by Fader and Hardie with their papers.
 const PURCHASES: &str = include_str!("../data/CDNOW_sample.txt");
-/// Where the services' clock starts: the data's last day, in business hours.
+/// Where the services' clock starts in a new folder: the data's last day, in business hours.
 const NOW: &str = "1998-06-30T14:00:00Z";
 /// The last day of the papers' calibration period.
 const CALIBRATION: &str = "1997-09-30";
@@ -50,9 +50,9 @@ const PUBLISHED: [(scoring::ModelKind, &str, &str, &str); 4] = [
 /// # Errors
 /// What went wrong and what to do about it.
 pub async fn run(config: Config, exit: bool) -> Result<()> {
-    let start: Timestamp = NOW.parse().map_err(|_| Error::new("the demo's clock"))?;
+    let begin: Timestamp = NOW.parse().map_err(|_| Error::new("the demo's clock"))?;
     let data_dir = config.data_dir.clone();
-    folder::claim_for_demo(&data_dir)?;
+    let start = folder::claim_for_demo(&data_dir, begin)?;
     let access = serve::access(&config).await?;
     let end = CancellationToken::new();
     let running = serve::start(config, Clock::starting_at(start), &[], end.clone().cancelled_owned()).await?;
@@ -64,8 +64,9 @@ pub async fn run(config: Config, exit: bool) -> Result<()> {
         url.trim_start_matches("http://")
     ));
     view::line(format!(
-        "data folder: {} (delete it to begin anew); the services' clock reads 30 June 1998, so it is for `demo` alone",
-        data_dir.display()
+        "data folder: {} (delete it to begin anew); the services' clock reads {}, so it is for `demo` alone",
+        data_dir.display(),
+        start.strftime("%-d %B %Y")
     ));
 
     let client = Client::with(std::slice::from_ref(&url), &access)?;

@@ -1,5 +1,9 @@
 //! `export scores`: every customer's scores of one moment as CSV, page by page: no more than a page is ever held, and what broke off is gone on with.
-use std::{collections::HashMap, io::Write, path::PathBuf};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use chassis::Clock;
 use jiff::Timestamp;
@@ -104,6 +108,12 @@ pub async fn scores(args: Args) -> Result<()> {
         Err(error) => return Err(error),
     };
     to.finish()?;
+    if let (Some(system), 0, 0, 1..) = (&args.identity, written.identified, before, written.customers) {
+        let _ = writeln!(
+            io::stderr(),
+            "warning: nobody is known in a system {system:?}, so the column external_id is empty"
+        );
+    }
     if args.target.json && !to_stdout {
         let before = if written.anew { 0 } else { before };
         view::line(
@@ -183,6 +193,8 @@ async fn customers(client: &Client) -> Result<i64> {
 struct Written {
     /// How many customers, those before a break included.
     customers: u64,
+    /// How many of them have an id in the system that was asked for; those before a break not included.
+    identified: u64,
     /// As of when.
     as_of: String,
     /// Whether what there was had to be thrown away.
@@ -226,6 +238,7 @@ async fn write(
             Some(system) => identities(client, system, &page.scores).await?,
             None => HashMap::new(),
         };
+        written.identified += ids.len() as u64;
         let rows = rows(&page.scores, identity.map(|_| &ids), reached.bytes == 0)?;
         reached.customers += page.scores.len() as u64;
         reached.bytes += rows.len() as u64;

@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chassis::{Error, Result};
+use chassis::{Clock, Error, Result};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::client::SERVICES;
 
@@ -15,6 +16,8 @@ use crate::client::SERVICES;
 const DEMO: &str = ".demo";
 /// What it says to who opens it.
 const DEMO_SAYS: &str = "Made by `clientele demo`. Delete the folder to begin anew.\n";
+/// How it goes on: what the demo's clock read, and when that was.
+const CLOCK_READ: &str = "The clock read ";
 
 /// The SQLite file of a service in a data folder.
 pub fn database(data_dir: &Path, service: &str) -> PathBuf {
@@ -102,17 +105,16 @@ pub fn lock(data_dir: &Path, services: &[&'static str]) -> Result<Locks> {
     Ok(locks)
 }
 
-/// Makes the folder the demo's, or finds that it is.
+/// Makes the folder the demo's, or finds that it is. What the demo's clock is to read: `begin` in a new folder, and in an old one no earlier than
+/// anything in it, since a clock that jumps back would have things happen in the future.
 ///
 /// # Errors
 /// `Invalid` where it holds databases that no demo made, or cannot be written to.
-pub fn claim_for_demo(data_dir: &Path) -> Result<()> {
+pub fn claim_for_demo(data_dir: &Path, begin: Timestamp) -> Result<Timestamp> {
     let shown = data_dir.display();
     let marker = data_dir.join(DEMO);
-    if marker.exists() {
-        return Ok(());
-    }
-    if SERVICES.iter().any(|service| database(data_dir, service).exists()) {
+    let there = std::fs::read_to_string(&marker).ok();
+    if there.is_none() && SERVICES.iter().any(|service| database(data_dir, service).exists()) {
         return Err(Error::invalid(
             "data_dir",
             format!(
@@ -121,10 +123,32 @@ pub fn claim_for_demo(data_dir: &Path) -> Result<()> {
             ),
         ));
     }
-    let made = std::fs::create_dir_all(data_dir).and_then(|()| std::fs::write(marker, DEMO_SAYS));
+    let reads = there.and_then(|text| go_on(&text, last_written(data_dir)?)).unwrap_or(begin);
+    let says = format!("{DEMO_SAYS}{CLOCK_READ}{reads} at {}.\n", Clock::system().now());
+    let made = std::fs::create_dir_all(data_dir).and_then(|()| std::fs::write(marker, says));
     made.map_err(|error| {
         Error::invalid("data_dir", format!("cannot write to {shown}: {error}; name another folder with --data-dir"))
-    })
+    })?;
+    Ok(reads)
+}
+
+/// What the demo's clock read when the databases were written last, and a second more.
+fn go_on(marker: &str, written: Timestamp) -> Option<Timestamp> {
+    let line = marker.lines().find_map(|line| line.strip_prefix(CLOCK_READ))?;
+    let (read, at) = line.trim_end_matches('.').split_once(" at ")?;
+    let (read, at): (Timestamp, Timestamp) = (read.parse().ok()?, at.parse().ok()?);
+    let ran = written.duration_since(at).max(SignedDuration::ZERO);
+    read.checked_add(ran.checked_add(SignedDuration::from_secs(1))?).ok()
+}
+
+/// When any of the databases was written last, by the system's clock. While services run that is now: their followers write every second.
+fn last_written(data_dir: &Path) -> Option<Timestamp> {
+    let files = SERVICES.iter().flat_map(|service| {
+        let file = database(data_dir, service);
+        [file.with_extension("db-wal"), file]
+    });
+    let written = |file: PathBuf| Timestamp::try_from(std::fs::metadata(file).ok()?.modified().ok()?).ok();
+    files.filter_map(written).max()
 }
 
 /// Finds that the folder is not the demo's.
@@ -185,17 +209,43 @@ mod tests {
         Locks::default().share("profiles", &folder.path().join("other.db")).unwrap();
     }
 
+    fn begin() -> Timestamp {
+        "1998-06-30T14:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn the_demos_clock_never_jumps_back() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(claim_for_demo(folder.path(), begin()).unwrap(), begin());
+        // Nothing was written, so nothing happened.
+        assert_eq!(claim_for_demo(folder.path(), begin()).unwrap(), begin());
+        let file = File::create(database(folder.path(), "routing")).unwrap();
+        let written = Clock::system().now() + SignedDuration::from_hours(2);
+        file.set_modified(written.into()).unwrap();
+        let next = claim_for_demo(folder.path(), begin()).unwrap();
+        assert!(
+            next > begin() + SignedDuration::from_mins(119) && next < begin() + SignedDuration::from_mins(121),
+            "{next}"
+        );
+        // The system's clock was set back: by a second it goes on all the same.
+        file.set_modified((written - SignedDuration::from_hours(50)).into()).unwrap();
+        assert_eq!(claim_for_demo(folder.path(), begin()).unwrap(), next + SignedDuration::from_secs(1));
+        // A folder of a demo that did not note it.
+        std::fs::write(folder.path().join(DEMO), DEMO_SAYS).unwrap();
+        assert_eq!(claim_for_demo(folder.path(), begin()).unwrap(), begin());
+    }
+
     #[test]
     fn the_demo_takes_an_empty_folder_and_its_own_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let (own, other) = (folder.path().join("own"), folder.path().join("other"));
-        claim_for_demo(&own).unwrap();
+        claim_for_demo(&own, begin()).unwrap();
         std::fs::write(database(&own, "scoring"), "").unwrap();
-        claim_for_demo(&own).unwrap();
+        claim_for_demo(&own, begin()).unwrap();
         assert!(refuse_the_demos(&own).unwrap_err().to_string().contains("--data-dir"));
         std::fs::create_dir_all(&other).unwrap();
         std::fs::write(database(&other, "scoring"), "").unwrap();
-        let refused = claim_for_demo(&other).unwrap_err().to_string();
+        let refused = claim_for_demo(&other, begin()).unwrap_err().to_string();
         assert!(refused.contains("no demo made") && refused.contains("--data-dir"), "{refused}");
         assert!(!other.join(DEMO).exists());
         refuse_the_demos(&other).unwrap();

@@ -32,6 +32,7 @@ pub enum Complaint {
         target: Target,
     },
     /// Show one with its history
+    #[command(visible_alias = "show")]
     Get {
         /// The complaint's id
         id: String,

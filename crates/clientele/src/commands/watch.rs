@@ -46,6 +46,7 @@ pub async fn watch(target: &Target, feed: Feed, segment: Option<String>, cursor:
             let stream = client.scoring().watch_scores(Request::new(message)).await?.into_inner();
             follow(
                 stream,
+                only_new,
                 |item| item.position.as_ref(),
                 |item| {
                     if target.json {
@@ -87,6 +88,7 @@ pub async fn watch(target: &Target, feed: Feed, segment: Option<String>, cursor:
             let stream = client.scoring().watch_segment(Request::new(message)).await?.into_inner();
             follow(
                 stream,
+                only_new,
                 |item| item.position.as_ref(),
                 |item| {
                     if target.json {
@@ -113,6 +115,7 @@ pub async fn watch(target: &Target, feed: Feed, segment: Option<String>, cursor:
             let stream = client.profiles().watch_customers(Request::new(message)).await?.into_inner();
             follow(
                 stream,
+                only_new,
                 |item| item.position.as_ref(),
                 |item| {
                     if target.json {
@@ -144,6 +147,7 @@ pub async fn watch(target: &Target, feed: Feed, segment: Option<String>, cursor:
             let stream = client.routing().watch_contacts(Request::new(message)).await?.into_inner();
             follow(
                 stream,
+                only_new,
                 |item| item.position.as_ref(),
                 |item| {
                     if target.json {
@@ -175,6 +179,7 @@ pub async fn watch(target: &Target, feed: Feed, segment: Option<String>, cursor:
             let stream = client.complaints().watch_complaints(Request::new(message)).await?.into_inner();
             follow(
                 stream,
+                only_new,
                 |item| item.position.as_ref(),
                 |item| {
                     if target.json {
@@ -206,6 +211,7 @@ pub async fn watch(target: &Target, feed: Feed, segment: Option<String>, cursor:
 /// Shows each message until the feed ends, and says then how to go on.
 async fn follow<T>(
     mut stream: Streaming<T>,
+    only_new: bool,
     position: impl Fn(&T) -> Option<&FeedPosition>,
     show: impl Fn(T) -> Result<()>,
 ) -> Result<()> {
@@ -223,8 +229,15 @@ async fn follow<T>(
             Ok(None) => "the server ended the feed".to_owned(),
             Err(status) => Error::from(status).to_string(),
         };
-        let next = if cursor.is_empty() { "start again".to_owned() } else { format!("go on with --cursor {cursor}") };
-        return Err(Error::new(format!("{ended}\n  To miss nothing, {next}")));
+        let next = match (cursor.is_empty(), only_new) {
+            (false, _) => format!("To miss nothing, go on with --cursor {cursor}"),
+            (true, false) => "To miss nothing, start again".to_owned(),
+            (true, true) => {
+                "What comes until you start again is missed; without --only-new a watch begins with how things are"
+                    .to_owned()
+            }
+        };
+        return Err(Error::new(format!("{ended}\n  {next}")));
     }
 }
 

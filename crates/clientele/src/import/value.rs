@@ -50,7 +50,8 @@ impl Decimal {
     /// Reads a number without floats.
     pub(super) fn parse(text: &str, decimal: char) -> std::result::Result<Self, String> {
         let wrong = || {
-            format!("is not an amount such as 29{decimal}33, without marks between thousands (--decimal , for 29,33)")
+            let other = if decimal == '.' { " (--decimal , for 29,33)" } else { "" };
+            format!("is not an amount such as 29{decimal}33, without marks between thousands{other}")
         };
         let (negative, digits) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
