@@ -53,7 +53,7 @@ mod columns;
 mod kept;
 mod migrations;
 pub use batcher::Batcher;
-pub use columns::Columns;
+pub use columns::{Columns, each};
 pub use kept::{Kept, Stamp};
 pub use migrations::{RoomForChanges, create_keyed_table, migrations};
 
@@ -344,8 +344,11 @@ pub fn sql<C: ConnectionTrait>(
     text: impl Into<String>,
     values: impl IntoIterator<Item = Value>,
 ) -> Statement {
-    let (backend, text, values): (_, _, Vec<Value>) =
-        (connection.get_database_backend(), text.into(), values.into_iter().collect());
+    statement(connection.get_database_backend(), text, values)
+}
+
+fn statement(backend: DatabaseBackend, text: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {
+    let (text, values): (_, Vec<Value>) = (text.into(), values.into_iter().collect());
     if backend == DatabaseBackend::Sqlite && values.len() > MANY_PARAMETERS {
         let (text, values) = without_names(text, values);
         return Statement::from_sql_and_values(backend, text, values);

@@ -45,6 +45,10 @@ impl Ranked {
             Basis::Realised => self.realised_minor,
         }
     }
+
+    fn headroom(&self) -> Option<Headroom> {
+        Headroom::of(self.realised_minor, self.expected_minor, self.customer)
+    }
 }
 
 /// A place in a ranking by value.
@@ -264,21 +268,25 @@ impl Ranking {
 }
 
 /// Ranks all who have bought, each given once, in any order, which is another one then. Takes time in proportion to their number: nothing here
-/// needs the order within a tier.
+/// needs the order within a tier. Takes no memory beyond theirs.
 pub fn rank(customers: &mut [Ranked]) -> Ranking {
     let (lifetime_ends, lifetime) = pyramid(customers, Basis::Lifetime);
     let (realised_ends, realised) = pyramid(customers, Basis::Realised);
 
-    let mut expected: Vec<Place> =
-        customers.iter().map(|c| Place { value_minor: c.expected_minor, customer: c.customer }).collect();
-    let expected_fifth = last_of_top(&mut expected, share(customers.len(), TOP_FIFTH_PERCENT), Place::cmp).copied();
+    let expected = |c: &Ranked| Place { value_minor: c.expected_minor, customer: c.customer };
+    let fifth = share(customers.len(), TOP_FIFTH_PERCENT);
+    let expected_fifth = last_of_top(customers, fifth, |a, b| expected(a).cmp(&expected(b))).map(expected);
 
     // Those who are worth something count for the size of the fifth, also where they have no headroom.
-    let worth = customers.iter().filter(|c| c.value_minor(Basis::Lifetime) > 0);
-    let fifth = share(worth.clone().count(), TOP_FIFTH_PERCENT);
-    let mut headroom: Vec<Headroom> =
-        worth.filter_map(|c| Headroom::of(c.realised_minor, c.expected_minor, c.customer)).collect();
-    let headroom_fifth = last_of_top(&mut headroom, fifth, Headroom::order).copied();
+    let worth = |c: &Ranked| c.value_minor(Basis::Lifetime) > 0;
+    let fifth = share(customers.iter().filter(|c| worth(c)).count(), TOP_FIFTH_PERCENT);
+    let with_headroom = to_front(customers, |c| worth(c) && c.headroom().is_some());
+    let order = |a: &Ranked, b: &Ranked| match (a.headroom(), b.headroom()) {
+        (Some(a), Some(b)) => a.order(&b),
+        // Nobody without is among them.
+        (a, b) => a.is_none().cmp(&b.is_none()),
+    };
+    let headroom_fifth = last_of_top(with_headroom, fifth, order).and_then(Ranked::headroom);
 
     Ranking {
         cut_offs: CutOffs {
@@ -305,6 +313,18 @@ fn share(n: usize, percent: usize) -> usize {
 fn last_of_top<T>(items: &mut [T], count: usize, order: impl Fn(&T, &T) -> Ordering) -> Option<&T> {
     let index = count.min(items.len()).checked_sub(1)?;
     Some(items.select_nth_unstable_by(index, order).1)
+}
+
+/// Puts those that are wanted first; them.
+fn to_front<T>(items: &mut [T], wanted: impl Fn(&T) -> bool) -> &mut [T] {
+    let mut count = 0;
+    for index in 0..items.len() {
+        if wanted(&items[index]) {
+            items.swap(count, index);
+            count += 1;
+        }
+    }
+    &mut items[..count]
 }
 
 fn pyramid(customers: &mut [Ranked], basis: Basis) -> (Option<TierEnds>, Vec<TierRow>) {

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Statement, Value};
 
+use super::columns::untraced;
 use crate::{
     error::{Error, Result},
     hex,
@@ -200,7 +201,7 @@ async fn fetch<C: ConnectionTrait, const N: usize>(
 ) -> Result<Vec<QueryResult>> {
     let mut found = Vec::new();
     while let Some(statement) = chunks.next()? {
-        found.extend(connection.query_all_raw(statement).await?);
+        found.extend(untraced(connection.query_all_raw(statement)).await?);
     }
     Ok(found)
 }

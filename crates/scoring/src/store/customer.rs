@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use chassis::{
     Error, Result, Tx,
     clock::at_micros,
-    db::{Columns, bulk, sql},
+    db::{self, Columns, bulk, sql},
 };
 use proto::scoring::v1 as pb;
-use sea_orm::{ConnectionTrait, QueryResult, Value};
+use sea_orm::{ConnectionTrait, QueryResult, StreamTrait, Value};
 use uuid::Uuid;
 
 use crate::{
@@ -122,43 +122,38 @@ pub async fn write<'a>(tx: &Tx<'_>, customers: impl Iterator<Item = &'a Customer
 }
 
 /// One page of all customers by id.
-pub async fn page<C: ConnectionTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Customer>> {
-    page_of(connection, COLUMNS, "", after, limit).await?.iter().map(read).collect()
+pub async fn page<C: StreamTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Customer>> {
+    page_of(connection, COLUMNS, "", after, limit, read).await
 }
 
 /// The ids of one page of all customers.
-pub async fn ids<C: ConnectionTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Uuid>> {
-    let rows = page_of(connection, "customer_id", "", after, limit).await?;
-    rows.iter().map(|row| Columns::of(row).take()).collect()
+pub async fn ids<C: StreamTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Uuid>> {
+    page_of(connection, "customer_id", "", after, limit, |row| Columns::of(row).take()).await
 }
 
 /// One page of everybody who bought by id, with nothing but their summaries: what goes through millions should not read what it does not look at.
-pub async fn buyers<C: ConnectionTrait>(
-    connection: &C,
-    after: Option<Uuid>,
-    limit: u64,
-) -> Result<Vec<(Uuid, Summary)>> {
+pub async fn buyers<C: StreamTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<(Uuid, Summary)>> {
     let columns = "customer_id, occasions, first_day, last_day, day_sum, sales_minor, returns_minor, first_sales_minor, \
                    discount_minor, service_cost_minor";
-    let rows = page_of(connection, columns, " AND occasions > 0", after, limit).await?;
-    let read = |row| {
+    let read = |row: &QueryResult| {
         let mut columns = Columns::of(row);
         Ok((columns.take()?, read_summary(&mut columns)?))
     };
-    rows.iter().map(read).collect()
+    page_of(connection, columns, " AND occasions > 0", after, limit, read).await
 }
 
-async fn page_of<C: ConnectionTrait>(
+async fn page_of<C: StreamTrait, T>(
     connection: &C,
     columns: &str,
     whose: &str,
     after: Option<Uuid>,
     limit: u64,
-) -> Result<Vec<QueryResult>> {
+    read: impl Fn(&QueryResult) -> Result<T>,
+) -> Result<Vec<T>> {
     // No id is nil.
     let text = format!("SELECT {columns} FROM customer WHERE customer_id > $1{whose} ORDER BY customer_id LIMIT $2");
     let values = [after.unwrap_or(Uuid::nil()).into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
-    Ok(connection.query_all_raw(sql(connection, text, values)).await?)
+    db::each(connection, text, values, read).await
 }
 
 /// How many customers there are, and how many of them bought.
