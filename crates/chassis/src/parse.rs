@@ -202,14 +202,14 @@ impl Check {
         }
     }
 
-    /// Money with a well-formed currency and an amount in a range of minor units.
+    /// Money with a currency and an amount in a range of minor units.
     pub fn money(&mut self, field: &str, money: Option<&Money>, minor_units: RangeInclusive<i64>) -> Money {
         let Some(money) = money else {
             self.fault(field, "is not set");
             return Money::default();
         };
-        if money.currency_code.len() != 3 || !money.currency_code.bytes().all(|b| b.is_ascii_uppercase()) {
-            self.fault(format!("{field}.currency_code"), "must be an ISO 4217 code: three capital letters");
+        if !Money::is_currency(&money.currency_code) {
+            self.fault(format!("{field}.currency_code"), Money::CURRENCY);
         }
         self.range(&format!("{field}.minor_units"), money.minor_units, minor_units);
         money.clone()

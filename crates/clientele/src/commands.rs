@@ -3,7 +3,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::civil;
-use proto::{common::v1::ErrorReason, profiles::v1 as profiles, routing::v1 as routing, scoring::v1 as scoring};
+use proto::{
+    common::v1::{ErrorReason, Money},
+    profiles::v1 as profiles,
+    routing::v1 as routing,
+    scoring::v1 as scoring,
+};
 
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
@@ -49,13 +54,12 @@ pub fn civil_date(text: &str) -> Result<civil::Date> {
     text.parse().map_err(|_| Error::new("is not a day such as 1998-06-30"))
 }
 
-/// An ISO 4217 code.
+/// A currency of ISO 4217.
 ///
 /// # Errors
 /// Anything else.
 pub fn currency(text: &str) -> Result<String> {
-    let letters = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
-    letters.then(|| text.to_owned()).ok_or_else(|| Error::new("must be three capital letters such as USD"))
+    Money::is_currency(text).then(|| text.to_owned()).ok_or_else(|| Error::new(Money::CURRENCY))
 }
 
 /// `rank`.
@@ -145,7 +149,7 @@ pub fn pyramid_table(reply: &scoring::GetPyramidResponse) -> String {
     let currency =
         reply.tiers.iter().find_map(|tier| tier.revenue.as_ref()).map(|m| m.currency_code.clone()).unwrap_or_default();
     let (lowest, revenue) = (format!("lowest value, {currency}"), format!("revenue, {currency}"));
-    let total = proto::common::v1::Money { currency_code: currency, minor_units: total };
+    let total = Money { currency_code: currency, minor_units: total };
     let table = view::table(
         &["tier", "customers", "share of revenue", "share of value", &lowest, &revenue, ""],
         &[1, 2, 3, 4, 5],
@@ -162,8 +166,9 @@ pub fn pyramid_table(reply: &scoring::GetPyramidResponse) -> String {
         }),
     );
     format!(
-        "Pyramid by {basis}, purchases to {}: {}, revenue {}\n{table}",
+        "Pyramid by {basis}, purchases to {}, ranked {}: {}, revenue {}\n{table}",
         view::day(reply.as_of.as_ref()),
+        view::time(reply.rank_time.as_ref()),
         view::counted(reply.customers.unsigned_abs(), "customer"),
         view::money(Some(&total))
     )
@@ -273,8 +278,11 @@ fn score_table(score: &scoring::Score) -> String {
         if !score.model_id.is_empty() {
             rows.push(vec!["chance of still buying".to_owned(), view::percent(score.p_alive)]);
             rows.push(vec!["expected occasions, 52 weeks".to_owned(), format!("{:.2}", score.expected_occasions)]);
+        }
+        if score.expected_value.is_some() {
+            let ahead = format!("expected value, {} months", score.horizon_months);
             rows.push(vec!["expected spend an occasion".to_owned(), view::money(score.expected_spend.as_ref())]);
-            rows.push(vec!["expected value".to_owned(), view::money(score.expected_value.as_ref())]);
+            rows.push(vec![ahead, view::money(score.expected_value.as_ref())]);
             rows.push(vec!["lifetime value".to_owned(), view::money(score.lifetime_value.as_ref())]);
         }
     }

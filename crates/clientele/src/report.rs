@@ -201,7 +201,8 @@ async fn pyramids(client: &Client) -> Result<String> {
                 "Ranked by what was realised so far"
             },
         ));
-        html.push_str(&paragraph(&format!("By {name}, purchases to {}:", view::day(reply.as_of.as_ref()))));
+        let (to, made) = (view::day(reply.as_of.as_ref()), view::time(reply.rank_time.as_ref()));
+        html.push_str(&paragraph(&format!("By {name}, purchases to {to}, ranked {made}:")));
         html.push_str(&table(
             &["tier", "customers", "share of revenue", "share of value", "lowest value", "revenue"],
             &[1, 2, 3, 4, 5],

@@ -12,16 +12,23 @@ pub mod common {
 }
 
 impl common::v1::Money {
-    /// Digits behind the point of a currency (ISO 4217): two for most.
+    /// What a currency's code must be, for whoever gave another one.
+    pub const CURRENCY: &str =
+        "must be the ISO 4217 code of a currency with a minor unit: three capital letters such as EUR";
+
+    /// Digits behind the point of a currency (ISO 4217): two for most, and for a code that is none.
     pub fn exponent(currency: &str) -> u32 {
-        match currency {
-            "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
-            | "VUV" | "XAF" | "XOF" | "XPF" => 0,
-            "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
-            "CLF" | "UYW" => 4,
-            _ => 2,
-        }
+        digits(currency).unwrap_or(2)
     }
+
+    /// Whether amounts can be in it. They cannot where ISO 4217 knows no minor unit: metals, the code for tests, the one for none.
+    pub fn is_currency(code: &str) -> bool {
+        digits(code).is_some()
+    }
+}
+
+fn digits(currency: &str) -> Option<u32> {
+    iso_currency::Currency::from_code(currency)?.exponent().map(u32::from)
 }
 
 /// The one record of a customer.
@@ -68,7 +75,22 @@ impl complaints::v1::ComplaintState {
 
 #[cfg(test)]
 mod tests {
-    use super::complaints::v1::{Complaint, ComplaintState as State};
+    use super::{
+        common::v1::Money,
+        complaints::v1::{Complaint, ComplaintState as State},
+    };
+
+    #[test]
+    fn a_currency_is_one_that_amounts_can_be_in() {
+        for (code, digits) in [("EUR", 2), ("USD", 2), ("JPY", 0), ("KWD", 3), ("CLF", 4)] {
+            assert!(Money::is_currency(code), "{code}");
+            assert_eq!(Money::exponent(code), digits, "{code}");
+        }
+        for code in ["", "eur", "EURO", "XXQ", "ZZZ", "XXX", "XTS", "XAU", "€"] {
+            assert!(!Money::is_currency(code), "{code}");
+            assert_eq!(Money::exponent(code), 2, "{code}");
+        }
+    }
 
     #[test]
     fn a_complaint_is_open_unless_it_is_known_to_be_answered() {

@@ -18,7 +18,7 @@ use chassis::{
     server::{MAX_MESSAGE_BYTES, Rpcs},
 };
 use jiff::tz::TimeZone;
-use proto::routing::v1::routing_server::RoutingServer;
+use proto::{common::v1::Money, routing::v1::routing_server::RoutingServer};
 use serde::{Deserialize, Serialize};
 use tonic::server::NamedService;
 
@@ -74,8 +74,8 @@ impl Config {
         if TimeZone::get(&self.time_zone).is_err() {
             check.fault("routing.time_zone", "is not an IANA time zone such as Europe/Berlin");
         }
-        if self.currency.len() != 3 || !self.currency.bytes().all(|b| b.is_ascii_uppercase()) {
-            check.fault("routing.currency", "must be an ISO 4217 code: three capital letters");
+        if !Money::is_currency(&self.currency) {
+            check.fault("routing.currency", Money::CURRENCY);
         }
         let decide::Weights { key, others, routine } = &self.weights;
         for (name, weights) in [("key", key), ("others", others), ("routine", routine)] {

@@ -86,8 +86,7 @@ pub struct Config {
 
 impl Validate for Config {
     fn validate(&self, check: &mut config::Check<'_>) {
-        let currency = "allowed: an ISO 4217 code, three capital letters";
-        check.require("currency", row::is_currency(&self.currency), currency);
+        check.require("currency", Money::is_currency(&self.currency), Money::CURRENCY);
         let zone = "allowed: an IANA time zone such as Europe/London";
         check.require("time_zone", calendar::Calendar::new(&self.time_zone).is_ok(), zone);
         check.range("margin_rate", self.margin_rate, -10.0..=1.0);
@@ -118,8 +117,8 @@ impl Default for Config {
 
 impl Config {
     fn books(&self) -> Result<score::Books> {
-        if !row::is_currency(&self.currency) {
-            return Err(Error::invalid("scoring.currency", "must be an ISO 4217 code: three capital letters"));
+        if !Money::is_currency(&self.currency) {
+            return Err(Error::invalid("scoring.currency", Money::CURRENCY));
         }
         Ok(score::Books { minor_per_major: minor_per_major(&self.currency), margin_rate: self.margin_rate })
     }

@@ -118,15 +118,14 @@ impl<'a> Reader<'a> {
         }
         let currency = &self.rules.currency;
         if money.currency_code != *currency {
-            if is_currency(&money.currency_code) {
+            if Money::is_currency(&money.currency_code) {
                 let message = format!(
                     "{field}.currency_code: the books are kept in {currency} (scoring.currency); convert the amount first, or say which \
                      currency it is in"
                 );
                 self.refuse(ErrorReason::CurrencyMismatch, message);
             } else {
-                let message = "must be an ISO 4217 code: three capital letters";
-                self.check.fault(format!("{field}.currency_code"), message);
+                self.check.fault(format!("{field}.currency_code"), Money::CURRENCY);
             }
         }
         if money.minor_units > MAX_AMOUNT_MINOR {
@@ -166,9 +165,4 @@ impl<'a> Reader<'a> {
             None => Ok(()),
         }
     }
-}
-
-/// Whether it looks like an ISO 4217 code.
-pub fn is_currency(code: &str) -> bool {
-    code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase())
 }

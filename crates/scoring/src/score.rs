@@ -199,7 +199,8 @@ pub fn compute(
         let history = History::new(summary, today)?;
         let values = values_of(summary, Some(&history), books, models);
         let p_alive = models.and_then(|models| history.judged_alive(models));
-        Some(Buyer { customer, history, values, p_alive })
+        let valued = models.is_some_and(Models::value_the_future);
+        Some(Buyer { customer, history, values, p_alive, valued })
     });
     // Values without expectation cannot be held against cut-offs that were made with it.
     let cut_offs =
@@ -343,6 +344,8 @@ struct Buyer {
     values: Values,
     /// As judged; absent where there is no model to judge by.
     p_alive: Option<f64>,
+    /// Whether models say what they will bring: where none does, nothing expected is not a forecast of nothing.
+    valued: bool,
 }
 
 /// All that the rules look at.

@@ -211,6 +211,7 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                 let due = view::time(one.due_time.as_ref());
                 vec![
                     one.complaint_id.clone(),
+                    one.customer_id.clone(),
                     complaint_state(one.state),
                     view::tier(one.tier),
                     severity_word(one.severity),
@@ -223,7 +224,7 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                 view::line("No complaints.");
             } else {
                 view::line(view::table(
-                    &["complaint", "state", "tier", "severity", "cause", "due", "owner"],
+                    &["complaint", "customer", "state", "tier", "severity", "cause", "due", "owner"],
                     &[],
                     rows,
                 ));

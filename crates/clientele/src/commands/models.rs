@@ -180,6 +180,7 @@ fn table(models: &[scoring::FittedModel]) -> String {
             "starts that agree",
             "customers",
             "purchases to",
+            "fitted",
             "in force",
         ],
         &[2, 3, 4],
@@ -196,6 +197,7 @@ fn table(models: &[scoring::FittedModel]) -> String {
                 },
                 view::count(model.customers),
                 view::day(model.as_of.as_ref()),
+                view::time(model.fit_time.as_ref()),
                 if model.in_force { "yes" } else { "" }.to_owned(),
             ]
         }),

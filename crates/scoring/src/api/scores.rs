@@ -14,7 +14,7 @@ use crate::{
     calendar, estimate, follow,
     in_force::InForce,
     present, pyramid,
-    score::{Day, Summary},
+    score::{Day, Models, Summary},
     standing::{Announced, Customer},
     store,
 };
@@ -182,10 +182,13 @@ impl Api {
         if let Some(values) = score.values {
             reply.p_alive = values.p_alive;
             reply.expected_occasions = values.expected_occasions_52w;
-            reply.expected_spend = self.money(values.expected_spend_minor);
             reply.realised_value = self.money(values.realised_minor);
-            reply.expected_value = self.money(values.expected_minor);
-            reply.lifetime_value = self.money(values.lifetime_minor);
+            if in_force.models.as_ref().is_some_and(Models::value_the_future) {
+                reply.expected_spend = self.money(values.expected_spend_minor);
+                reply.expected_value = self.money(values.expected_minor);
+                reply.lifetime_value = self.money(values.lifetime_minor);
+                reply.horizon_months = i32::try_from(self.scorer.future.months()).unwrap_or(i32::MAX);
+            }
         }
         reply
     }

@@ -23,7 +23,7 @@ pub(super) fn rung(subject: &Subject<'_>) -> (LoyaltyRung, Evidence) {
         0 if subject.facts.showed_interest || subject.facts.targeted => {
             (LoyaltyRung::Prospect, "interest-or-choice", format!("Turned to us or was chosen by us; {brought}."))
         }
-        0 => (LoyaltyRung::Suspect, "no-dealings", format!("There were no dealings yet; {brought}.")),
+        0 => (LoyaltyRung::Suspect, "no-dealings", format!("Has bought nothing yet; {brought}.")),
         _ if dealings.introduced_buyers >= i64::from(min) => {
             (LoyaltyRung::Advocate, "brings-others", format!("Buys and brings others: {brought}."))
         }

@@ -231,11 +231,12 @@ fn buying_figures(buyer: &Buyer) -> Vec<(&'static str, f64)> {
 }
 
 fn value_figures(buyer: &Buyer) -> Vec<(&'static str, f64)> {
-    vec![
-        ("realised_minor", buyer.values.realised_minor as f64),
-        ("expected_minor", buyer.values.expected_minor as f64),
-        ("lifetime_minor", buyer.values.lifetime_minor as f64),
-    ]
+    let mut figures = vec![("realised_minor", buyer.values.realised_minor as f64)];
+    if buyer.valued {
+        figures.push(("expected_minor", buyer.values.expected_minor as f64));
+        figures.push(("lifetime_minor", buyer.values.lifetime_minor as f64));
+    }
+    figures
 }
 
 /// "Bought on 7 days over 40 weeks, last 3 weeks ago".
@@ -264,6 +265,9 @@ fn worth(buyer: &Buyer, books: &Books) -> String {
     let values = &buyer.values;
     let [realised, expected, lifetime] =
         [values.realised_minor, values.expected_minor, values.lifetime_minor].map(|minor| money(minor, books));
+    if !buyer.valued {
+        return format!("Brought a profit of {realised} so far, and there is no forecast of what is to come");
+    }
     format!("Brought a profit of {realised} so far and {expected} is expected, {lifetime} in all")
 }
 

@@ -331,7 +331,7 @@ mod code {
         let history = History::new(&summary, START).unwrap();
         let lifetime_minor = realised_minor + expected_minor;
         let values = Values { realised_minor, expected_minor, lifetime_minor, ..Values::default() };
-        let buyer = Some(Buyer { customer: CUSTOMER, history, values, p_alive: Some(0.9) });
+        let buyer = Some(Buyer { customer: CUSTOMER, history, values, p_alive: Some(0.9), valued: true });
         let thresholds = Thresholds::default();
         let case = Case { buyer, facts: Facts::default(), thresholds: &thresholds, cut_offs: Some(&cut_offs) };
         let (code, rule) = case.code();

@@ -81,10 +81,17 @@ async fn uniform_spending_leaves_the_models_of_buying_and_says_why(backend: Back
     assert!(missing.kind() == pb::ModelKind::GammaGamma && !missing.reason.is_empty(), "{missing:?}");
     assert_eq!(fit.models.iter().filter(|model| model.in_force).count(), 1);
     // What the models of buying say is said; what would need the other one is not made up.
-    let score = stand.score(id(1)).await;
+    let request = pb::GetScoreRequest { customer_id: id(1).to_string(), with_evidence: true, ..Default::default() };
+    let score = stand.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap();
     assert!(!score.model_id.is_empty() && score.p_alive > 0.0 && score.expected_occasions > 0.0, "{score:?}");
-    assert_eq!((minor(score.expected_value.as_ref()), minor(score.expected_spend.as_ref())), (0, 0));
-    assert_eq!(score.lifetime_value, score.realised_value);
+    assert_eq!((score.expected_value, score.expected_spend, score.lifetime_value), (None, None, None));
+    assert!(score.realised_value.is_some() && score.horizon_months == 0);
+    let known: Vec<_> =
+        score.evidence.iter().flat_map(|evidence| &evidence.figures).map(|figure| figure.name.as_str()).collect();
+    assert!(
+        known.contains(&"realised_minor") && !known.contains(&"expected_minor") && !known.contains(&"lifetime_minor"),
+        "{known:?}"
+    );
     let operation = stand.rank("uniform").await;
     let Some(Outcome::Rank(ranked)) = &operation.outcome else { panic!("{operation:?}") };
     assert!(ranked.customers == 300 && ranked.realised_alone.contains("spending"), "{ranked:?}");

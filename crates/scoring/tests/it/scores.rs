@@ -67,7 +67,7 @@ async fn a_batch_answers_in_the_order_asked_for_and_lists_whom_it_does_not_know(
     let asked = [2, 9, 1, 2].map(|n| id(n).to_string());
     let request = pb::BatchGetScoresRequest { customer_ids: asked.to_vec(), ..Default::default() };
     let reply = stand.client.clone().batch_get_scores(request).await.unwrap().into_inner();
-    let values: Vec<_> = reply.scores.iter().map(|score| minor(score.lifetime_value.as_ref())).collect();
+    let values: Vec<_> = reply.scores.iter().map(|score| minor(score.realised_value.as_ref())).collect();
     assert_eq!((values, reply.not_found), (vec![200, 100, 200], vec![id(9).to_string()]));
 }
 
