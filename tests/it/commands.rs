@@ -223,6 +223,7 @@ async fn arguments_that_make_no_sense_are_told_what_is_allowed() {
         ("generate g.csv --start 2020-13-01", "such as 1998-06-30"),
         ("generate g.csv --customers 0", "1..="),
         ("generate g.csv --currency dollars", "three capital letters"),
+        ("generate g.csv --currency XXQ", "ISO 4217"),
         ("generate g.csv --parameters 1,2,3", "--parameters"),
         ("generate g.csv --model gamma", "mbg-nbd"),
         ("import purchases s.csv", "--customer <COL>"),

@@ -150,7 +150,9 @@ impl Pages {
         let (ids, kept) = if self.from_ledger {
             (store::customer::ids(job.db.read(), self.after, PAGE).await?, None)
         } else {
-            let page = store::customer::buyers(job.db.read(), self.after, PAGE).await?;
+            let after = self.after;
+            let read = move |connection| async move { store::customer::buyers(&connection, after, PAGE).await };
+            let page = job.db.read_apart(read).await?;
             (page.iter().map(|(id, _)| *id).collect(), Some(page))
         };
         let (Some(first), Some(last)) = (ids.first().copied(), ids.last().copied()) else { return Ok(None) };

@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn every_key_out_of_range_is_named() {
-        let mut config = Config { currency: "usd".into(), time_zone: "Mars".into(), ..Config::default() };
+        let mut config = Config { currency: "XXQ".into(), time_zone: "Mars".into(), ..Config::default() };
         (config.margin_rate, config.horizon_months, config.yearly_discount_rate) = (f64::NAN, 1_201, -0.1);
         (config.sweep_period_s, config.kept_customers) = (0, 100_000_001);
         config.thresholds.loyal_min_p_alive = 2.0;

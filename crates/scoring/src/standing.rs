@@ -144,7 +144,8 @@ struct Page {
 impl Page {
     async fn read(db: &Db, scorer: &Arc<Scorer>, in_force: &Arc<InForce>, after: Option<Uuid>) -> Result<Self> {
         let now = db.clock().now();
-        let mut customers = store::customer::page(db.read(), after, PAGE).await?;
+        let read = move |connection| async move { store::customer::page(&connection, after, PAGE).await };
+        let mut customers = db.read_apart(read).await?;
         let unwritten = estimate::refresh(db.read(), in_force, customers.iter_mut()).await?;
         let (mut attributes, mut kept) = (HashMap::new(), HashMap::new());
         if let (false, Some(first), Some(last)) = (in_force.segments.is_empty(), customers.first(), customers.last()) {

@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Statement, Value};
 
-use super::columns::untraced;
 use crate::{
     error::{Error, Result},
     hex,
@@ -201,7 +200,7 @@ async fn fetch<C: ConnectionTrait, const N: usize>(
 ) -> Result<Vec<QueryResult>> {
     let mut found = Vec::new();
     while let Some(statement) = chunks.next()? {
-        found.extend(untraced(connection.query_all_raw(statement)).await?);
+        found.extend(connection.query_all_raw(statement).await?);
     }
     Ok(found)
 }

@@ -1,8 +1,8 @@
 //! Rows of raw queries.
 use futures::TryStreamExt;
-use sea_orm::{QueryResult, StreamTrait, TryGetable, Value};
-use tracing::{Dispatch, instrument::WithSubscriber};
+use sea_orm::{ConnectionTrait, QueryResult, StreamTrait, TryGetable, Value};
 
+use super::sql;
 use crate::error::{Error, Result};
 
 /// The columns of a row from the left, one after the other.
@@ -38,31 +38,26 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// What rows can be read from as they come: a connection, or a transaction.
+pub trait Streams: ConnectionTrait + StreamTrait {}
+
+impl<C: ConnectionTrait + StreamTrait> Streams for C {}
+
 /// The rows of a query, each read as it comes: thousands that are gathered first are far from the processor when they are read, and are memory that
-/// the next ones cannot use again.
+/// the next ones cannot use again. Where they come by the million, see [`Db::read_apart`](crate::Db::read_apart).
 ///
 /// # Errors
-/// `Database`; those of `read`.
-pub async fn each<C: StreamTrait, T>(
+/// `Database`; those of `read`, which end the query.
+pub async fn each<C: Streams, T>(
     connection: &C,
     text: impl Into<String>,
     values: impl IntoIterator<Item = Value>,
     read: impl Fn(&QueryResult) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let statement = super::statement(connection.get_database_backend(), text, values);
-    let all = async {
-        let mut rows = std::pin::pin!(connection.stream_raw(statement).await?);
-        let mut all = Vec::new();
-        while let Some(row) = rows.try_next().await? {
-            all.push(read(&row)?);
-        }
-        Ok(all)
-    };
-    untraced(all).await
-}
-
-/// Lets many rows come without a look at the span that they come in: on PostgreSQL sqlx enters and leaves it twice for each of them, which is a fifth of
-/// what reading them costs.
-pub(super) fn untraced<F: Future>(rows: F) -> impl Future<Output = F::Output> {
-    rows.with_subscriber(Dispatch::none())
+    let mut rows = std::pin::pin!(connection.stream_raw(sql(connection, text, values)).await?);
+    let mut all = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        all.push(read(&row)?);
+    }
+    Ok(all)
 }

@@ -2,17 +2,21 @@
 
 use chassis::{
     Error,
-    db::bulk,
+    db::{Columns, bulk, each},
     testing::{Backend, TempDb},
 };
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 use uuid::Uuid;
 
 use crate::support::{connect, ids, number};
 
 use crate::tally;
 
-chassis::db_tests!(rows_are_written_once_however_many_they_are, what_is_written_in_bulk_reads_back_as_it_was,);
+chassis::db_tests!(
+    rows_are_written_once_however_many_they_are,
+    what_is_written_in_bulk_reads_back_as_it_was,
+    a_query_whose_rows_cannot_be_read_ends_and_its_connection_serves_on,
+);
 
 async fn rows_are_written_once_however_many_they_are(backend: Backend) {
     let temp = TempDb::new(backend).await;
@@ -110,4 +114,39 @@ async fn what_is_written_in_bulk_reads_back_as_it_was(backend: Backend) {
         })
         .collect();
     assert_eq!(read, rows);
+}
+
+async fn a_query_whose_rows_cannot_be_read_ends_and_its_connection_serves_on(backend: Backend) {
+    // More than what is read ahead of the caller.
+    const ROWS: usize = 5_000;
+    const ALL: &str = "SELECT n FROM tally ORDER BY n";
+    let temp = TempDb::new(backend).await;
+    let db = connect(temp.url()).await;
+    let given = ids(ROWS);
+    let given = &given;
+    let written = db.run_tx::<_, Error, _>("test", |tx| {
+        Box::pin(async move {
+            let rows = given.iter().zip(1..).map(|(id, n): (_, i64)| [(*id).into(), n.into()]);
+            bulk::insert(&**tx, "INSERT INTO tally (id, n)", rows.collect::<Vec<_>>().into_iter(), "").await
+        })
+    });
+    written.await.unwrap();
+    fn up_to(last: i64) -> impl Fn(&QueryResult) -> Result<i64, Error> {
+        move |row| {
+            let n = Columns::of(row).take()?;
+            if n > last { Err(Error::Internal(format!("{n} is too many"))) } else { Ok(n) }
+        }
+    }
+    let everything: Vec<i64> = (1..).take(ROWS).collect();
+    let tx = db.read_tx().await.unwrap();
+    // More often than there are connections.
+    for _ in 0..20 {
+        let refused = db.read_apart(|connection| async move { each(&connection, ALL, [], up_to(7)).await }).await;
+        assert!(refused.unwrap_err().to_string().contains("8 is too many"));
+        let refused = each(&tx, ALL, [], up_to(7)).await;
+        assert!(refused.unwrap_err().to_string().contains("8 is too many"));
+        assert_eq!(each(&tx, ALL, [], up_to(i64::MAX)).await.unwrap(), everything);
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(each(db.read(), ALL, [], up_to(i64::MAX)).await.unwrap(), everything);
 }

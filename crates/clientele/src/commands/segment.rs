@@ -176,13 +176,15 @@ async fn show(target: &Target, id: String) -> Result<()> {
     }
     view::line(format!("  {}", segment.expression));
     let values = statistics.values.unwrap_or_default();
-    view::line(format!(
-        "{}, worth {}: {} so far and {} to come",
-        view::counted(statistics.customers.unsigned_abs(), "customer"),
-        view::money(values.lifetime_value.as_ref()),
-        view::money(values.realised_value.as_ref()),
-        view::money(values.expected_value.as_ref()),
-    ));
+    let customers = view::counted(statistics.customers.unsigned_abs(), "customer");
+    let realised = view::money(values.realised_value.as_ref());
+    view::line(match (&values.lifetime_value, &values.expected_value) {
+        (None, None) => format!("{customers}, who brought {realised} so far; there is no forecast of what is to come"),
+        (lifetime, expected) => {
+            let (lifetime, expected) = (view::money(lifetime.as_ref()), view::money(expected.as_ref()));
+            format!("{customers}, worth {lifetime}: {realised} so far and {expected} to come")
+        }
+    });
     if statistics.customers == 0 {
         return Ok(());
     }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::Api;
 use crate::{
     cluster, estimate,
+    score::Models,
     segment::{Expression, Fields, MAX_ID, MAX_SEGMENTS, Segment, State, TOPIC, expression},
     standing::PAGE,
     store,
@@ -171,13 +172,14 @@ impl Api {
                 break;
             }
         }
+        let foretold = in_force.models.as_ref().is_some_and(Models::value_the_future);
         // Sums that exceed 64 bits stop at the limit.
         let money =
             |minor: i128| self.money(i64::try_from(minor).unwrap_or(if minor < 0 { i64::MIN } else { i64::MAX }));
         Ok(pb::SegmentValues {
             realised_value: money(realised),
-            expected_value: money(expected),
-            lifetime_value: money(realised + expected),
+            expected_value: foretold.then(|| money(expected)).flatten(),
+            lifetime_value: foretold.then(|| money(realised + expected)).flatten(),
         })
     }
 

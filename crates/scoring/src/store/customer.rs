@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use chassis::{
     Error, Result, Tx,
     clock::at_micros,
-    db::{self, Columns, bulk, sql},
+    db::{self, Columns, Streams, bulk, sql},
 };
 use proto::scoring::v1 as pb;
-use sea_orm::{ConnectionTrait, QueryResult, StreamTrait, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 use uuid::Uuid;
 
 use crate::{
@@ -122,17 +122,17 @@ pub async fn write<'a>(tx: &Tx<'_>, customers: impl Iterator<Item = &'a Customer
 }
 
 /// One page of all customers by id.
-pub async fn page<C: StreamTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Customer>> {
+pub async fn page<C: Streams>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Customer>> {
     page_of(connection, COLUMNS, "", after, limit, read).await
 }
 
 /// The ids of one page of all customers.
-pub async fn ids<C: StreamTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Uuid>> {
+pub async fn ids<C: Streams>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<Uuid>> {
     page_of(connection, "customer_id", "", after, limit, |row| Columns::of(row).take()).await
 }
 
 /// One page of everybody who bought by id, with nothing but their summaries: what goes through millions should not read what it does not look at.
-pub async fn buyers<C: StreamTrait>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<(Uuid, Summary)>> {
+pub async fn buyers<C: Streams>(connection: &C, after: Option<Uuid>, limit: u64) -> Result<Vec<(Uuid, Summary)>> {
     let columns = "customer_id, occasions, first_day, last_day, day_sum, sales_minor, returns_minor, first_sales_minor, \
                    discount_minor, service_cost_minor";
     let read = |row: &QueryResult| {
@@ -142,7 +142,7 @@ pub async fn buyers<C: StreamTrait>(connection: &C, after: Option<Uuid>, limit: 
     page_of(connection, columns, " AND occasions > 0", after, limit, read).await
 }
 
-async fn page_of<C: StreamTrait, T>(
+async fn page_of<C: Streams, T>(
     connection: &C,
     columns: &str,
     whose: &str,

@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 
 use chassis::{
     Result, Tx,
-    db::{Columns, bulk, sql},
+    db::{self, Columns, Streams, bulk, sql},
 };
 use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Value};
 use uuid::Uuid;
@@ -132,7 +132,7 @@ pub async fn summaries_of<C: ConnectionTrait>(
 }
 
 /// The summaries of all customers from `first` to `last`, both included, from the ledger (what serving them cost is not in it), rows up to and with a day, by customer.
-pub async fn summaries_between<C: ConnectionTrait>(
+pub async fn summaries_between<C: Streams>(
     connection: &C,
     first: Uuid,
     last: Uuid,
@@ -140,27 +140,19 @@ pub async fn summaries_between<C: ConnectionTrait>(
 ) -> Result<Vec<(Uuid, Summary)>> {
     let text = format!("{SUM}purchase WHERE customer_id >= $1 AND customer_id <= $2 AND day <= $3{BY_CUSTOMER}");
     let values = [first.into(), last.into(), i64::from(until).into()];
-    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
-    rows.iter().map(read_sum).collect()
+    db::each(connection, text, values, read_sum).await
 }
 
 /// The days with a sale of all customers from `first` to `last`, both included, up to and with a day, by customer and day.
-pub async fn days_between<C: ConnectionTrait>(
-    connection: &C,
-    first: Uuid,
-    last: Uuid,
-    until: Day,
-) -> Result<Vec<(Uuid, Day)>> {
+pub async fn days_between<C: Streams>(connection: &C, first: Uuid, last: Uuid, until: Day) -> Result<Vec<(Uuid, Day)>> {
     let text = "SELECT DISTINCT customer_id, day FROM purchase WHERE customer_id >= $1 AND customer_id <= $2 AND day <= $3 \
                 AND kind = 1 ORDER BY customer_id, day";
     let values = [first.into(), last.into(), i64::from(until).into()];
-    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
-    rows.iter()
-        .map(|row| {
-            let mut columns = Columns::of(row);
-            Ok((columns.take()?, columns.narrow()?))
-        })
-        .collect()
+    let read = |row: &QueryResult| {
+        let mut columns = Columns::of(row);
+        Ok((columns.take()?, columns.narrow()?))
+    };
+    db::each(connection, text, values, read).await
 }
 
 /// Where a row stands in a customer's list.

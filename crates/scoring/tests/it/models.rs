@@ -68,8 +68,16 @@ async fn without_a_model_the_pyramid_of_what_was_realised_answers(backend: Backe
         assert_eq!((fault(&refused).0, fault(&refused).1), (Code::FailedPrecondition, "NO_MODEL".into()));
         assert!(refused.message().contains("FitModels"), "{refused:?}");
     }
-    let standing = stand.score(id(1)).await.standing.unwrap();
+    let score = stand.score(id(1)).await;
+    let standing = score.standing.as_ref().unwrap();
     assert_eq!((standing.tier(), standing.estimated), (pb::Tier::Unspecified, true));
+    foretells_nothing(&score);
+}
+
+/// What was realised is known, what is to come is not: it is absent, and neither zero nor a figure of the evidence.
+fn foretells_nothing(score: &pb::Score) {
+    assert_eq!((&score.expected_value, &score.expected_spend, &score.lifetime_value), (&None, &None, &None));
+    assert!(minor(score.realised_value.as_ref()) > 0 && score.horizon_months == 0);
 }
 
 async fn uniform_spending_leaves_the_models_of_buying_and_says_why(backend: Backend) {
@@ -84,8 +92,9 @@ async fn uniform_spending_leaves_the_models_of_buying_and_says_why(backend: Back
     let request = pb::GetScoreRequest { customer_id: id(1).to_string(), with_evidence: true, ..Default::default() };
     let score = stand.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap();
     assert!(!score.model_id.is_empty() && score.p_alive > 0.0 && score.expected_occasions > 0.0, "{score:?}");
-    assert_eq!((score.expected_value, score.expected_spend, score.lifetime_value), (None, None, None));
-    assert!(score.realised_value.is_some() && score.horizon_months == 0);
+    foretells_nothing(&score);
+    let tier = score.evidence.iter().find(|evidence| evidence.state == "tier").unwrap();
+    assert!(tier.text.contains("there is no forecast of what is to come"), "{}", tier.text);
     let known: Vec<_> =
         score.evidence.iter().flat_map(|evidence| &evidence.figures).map(|figure| figure.name.as_str()).collect();
     assert!(
@@ -190,7 +199,8 @@ async fn all_scores_are_listed_page_by_page_as_of_one_moment(backend: Backend) {
     for (number, score) in [(1, &listed[0]), (300, &listed[299])] {
         let request = pb::GetScoreRequest { customer_id: id(number).to_string(), as_of, ..Default::default() };
         let alone = stand.client.clone().get_score(request).await.unwrap().into_inner().score.unwrap();
-        assert_eq!((&alone.summary, alone.lifetime_value), (&score.summary, score.lifetime_value.clone()));
+        assert_eq!((&alone.summary, &alone.lifetime_value), (&score.summary, &score.lifetime_value));
+        assert!(alone.lifetime_value.is_some() && alone.horizon_months == 36);
     }
     // A token is good for its own list alone; the past can be listed, the future cannot.
     let request = pb::ListScoresRequest { page_token: "AAAA".into(), ..Default::default() };

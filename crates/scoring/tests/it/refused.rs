@@ -37,6 +37,7 @@ async fn odd_rows_are_refused_one_by_one_and_the_others_stand(backend: Backend) 
         pb::Purchase::default(),
         sale("unknown", id(9), 1, 1),
         pb::Purchase { amount: money("USD", 10_000_000_000_000), ..sale("most", id(1), 1, 1) },
+        pb::Purchase { amount: money("XXQ", 1), ..sale("e", id(1), 1, 1) },
     ];
     let reply = stand.try_record(rows).await.unwrap();
     let reasons: Vec<_> = reply.rejections.iter().map(|r| (r.index, r.reason())).collect();
@@ -49,11 +50,14 @@ async fn odd_rows_are_refused_one_by_one_and_the_others_stand(backend: Backend) 
             (3, PurchaseInFuture),
             (4, InvalidField),
             (5, InvalidField),
-            (6, CustomerUnknown)
+            (6, CustomerUnknown),
+            (8, InvalidField)
         ]
     );
     assert!(reply.rejections[4].message.starts_with("purchases[5].source: "), "{:?}", reply.rejections[4]);
-    assert_eq!(reply.counts.unwrap(), pb::PurchaseCounts { recorded: 2, rejected: 6, ..Default::default() });
+    let named = &reply.rejections[6].message;
+    assert!(named.starts_with("purchases[8].amount.currency_code: ") && named.contains("ISO 4217"), "{named}");
+    assert_eq!(reply.counts.unwrap(), pb::PurchaseCounts { recorded: 2, rejected: 7, ..Default::default() });
     let sales = stand.score(id(1)).await.summary.unwrap().sales;
     assert_eq!(minor(sales.as_ref()), 10_000_000_000_100);
 }

@@ -310,6 +310,10 @@ async fn statistics_add_up(backend: Backend) {
     let customers = cdnow::customers(&rows);
     stand.profiles.know(customers.iter().copied());
     cdnow::load(&stand, &rows).await;
+    create(&stand, "all", "occasions > 0").await;
+    let unforetold = get(&stand.client, "all").await.unwrap().statistics.unwrap().values.unwrap();
+    assert!(minor(unforetold.realised_value.as_ref()) > 0);
+    assert_eq!((unforetold.expected_value, unforetold.lifetime_value), (None, None));
     stand.fit("fit").await;
     stand.rank("rank").await;
     create(&stand, "key", "tier in ['IMPORTANT', 'MAJOR']").await;
