@@ -12,9 +12,11 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use tracing::{Dispatch, Span, dispatcher};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Registry;
-use tracing_subscriber::registry::{LookupSpan, Scope};
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
+use super::is_traced;
 use super::logs::Logs;
+use super::served::{Served, is_served};
 use crate::hex;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -112,6 +114,12 @@ pub(super) struct Incoming {
     state: TraceState,
 }
 
+impl Incoming {
+    pub(super) fn into_context(self) -> SpanContext {
+        self.parent.to_context(self.state)
+    }
+}
+
 /// Reads the W3C headers of a request, `None` where the caller traces nothing.
 pub(super) fn extract(headers: &HeaderMap) -> Option<Incoming> {
     let parent = TraceParent::parse(headers.get(TRACEPARENT)?.to_str().ok()?)?;
@@ -123,14 +131,10 @@ pub(super) fn extract(headers: &HeaderMap) -> Option<Incoming> {
     Some(Incoming { parent, state })
 }
 
-/// Lets `span` begin with `base`, as a child of the caller's span if there is one. To be called before the span is first entered.
-pub(super) fn begin(span: &Span, base: &opentelemetry::Context, incoming: Option<Incoming>) {
-    let context = match incoming {
-        Some(incoming) => base.with_remote_span_context(incoming.parent.to_context(incoming.state)),
-        None => base.clone(),
-    };
+/// Lets `span` begin as a child of another. To be called before the span is first entered.
+pub(super) fn begin(span: &Span, parent: SpanContext) {
     // Refused only for a span that is filtered out or already started; neither is worth failing a call for.
-    let _ = span.set_parent(context);
+    let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
 }
 
 /// Writes the context of `span` into the headers of a call made on its behalf.
@@ -162,7 +166,7 @@ pub(super) fn current() -> Option<TraceParent> {
             let logs = dispatch.downcast_ref::<Logs>()?;
             let mut scope = dispatch.downcast_ref::<Registry>()?.span(id)?.scope();
             if logs.active().exports() {
-                TraceParent::from_context(nearest(scope, dispatch)?.span().span_context())
+                TraceParent::from_context(&scope.find_map(|span| exported(&span, dispatch))?)
             } else {
                 scope.find_map(|span| span.extensions().get::<Carried>().map(|carried| carried.0))
             }
@@ -170,9 +174,27 @@ pub(super) fn current() -> Option<TraceParent> {
         .flatten()
 }
 
-/// The context of the innermost span that is exported: those that only log lines speak of have none.
-fn nearest(mut scope: Scope<'_, Registry>, dispatch: &Dispatch) -> Option<opentelemetry::Context> {
-    scope.find_map(|span| tracing_opentelemetry::get_otel_context(&span.id(), dispatch))
+/// The context of a span that is exported: those that only log lines speak of have none.
+pub(super) fn exported<S>(span: &SpanRef<'_, S>, dispatch: &Dispatch) -> Option<SpanContext>
+where
+    S: for<'span> LookupSpan<'span>,
+{
+    if let Some(served) = span.extensions().get::<Served>() {
+        return served.context();
+    }
+    let context = tracing_opentelemetry::get_otel_context(&span.id(), dispatch)?;
+    Some(context.span().span_context().clone())
+}
+
+/// The context of the served call on whose behalf the current span works, where no other span that is exported lies between.
+pub(super) fn serving() -> Option<SpanContext> {
+    Span::current()
+        .with_subscriber(|(id, dispatch)| {
+            let mut scope = dispatch.downcast_ref::<Registry>()?.span(id)?.scope();
+            let nearest = scope.find(|span| is_served(span.metadata()) || is_traced(span.metadata()))?;
+            nearest.extensions().get::<Served>().and_then(Served::context)
+        })
+        .flatten()
 }
 
 /// Whether spans are exported, at the price of a look at the subscriber.
@@ -204,8 +226,7 @@ pub fn span_following(name: &'static str, traceparent: &str) -> Span {
         traceparent = carried,
     );
     if exports && let Some(parent) = parent {
-        let incoming = Incoming { parent, state: TraceState::default() };
-        begin(&span, &opentelemetry::Context::new(), Some(incoming));
+        begin(&span, parent.to_context(TraceState::default()));
     }
     span
 }
@@ -214,16 +235,24 @@ pub fn span_following(name: &'static str, traceparent: &str) -> Span {
 ///
 /// Does nothing with telemetry off, in a span that is not recorded, outside any span, or where `traceparent` is empty or malformed.
 pub fn link(traceparent: &str) {
-    if !exports() {
-        return;
-    }
     Span::current().with_subscriber(|(id, dispatch)| {
-        let scope = dispatch.downcast_ref::<Registry>()?.span(id)?.scope();
-        let context = nearest(scope, dispatch)?;
-        let span = context.span();
-        // Asked here: a link handed to the span's builder would be kept before it is known whether the trace is.
-        if span.is_recording() {
-            span.add_link(TraceParent::parse(traceparent)?.to_context(TraceState::default()), Vec::new());
+        if !dispatch.downcast_ref::<Logs>()?.active().exports() {
+            return None;
+        }
+        let to = TraceParent::parse(traceparent)?.to_context(TraceState::default());
+        for span in dispatch.downcast_ref::<Registry>()?.span(id)?.scope() {
+            if let Some(served) = span.extensions_mut().get_mut::<Served>() {
+                served.link(to);
+                break;
+            }
+            if let Some(context) = tracing_opentelemetry::get_otel_context(&span.id(), dispatch) {
+                let span = context.span();
+                // Asked here: a link handed to the span's builder would be kept before it is known whether the trace is.
+                if span.is_recording() {
+                    span.add_link(to, Vec::new());
+                }
+                break;
+            }
         }
         Some(())
     });

@@ -10,19 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::SpanContext;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
-use tracing::{Dispatch, Event, Level, Metadata, Span, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Filter, Layer};
 use tracing_subscriber::registry::{Extensions, LookupSpan, SpanRef};
 
-use super::context::{Carried, TraceParent};
-use super::{Active, COLLECTOR_TARGET, KnownMethods, Method};
+use super::context::{self, Carried, TraceParent};
+use super::served::Served;
+use super::{Active, COLLECTOR_TARGET};
 use crate::clock::stopwatch;
 
 /// At least this much time lies between two lines about the collector: it may be down for days.
@@ -43,64 +43,24 @@ pub(super) enum Style {
     Json,
 }
 
-/// The call a span is of, for log lines.
-#[derive(Debug)]
-pub(super) struct LoggedCall {
-    known: Arc<KnownMethods>,
-    index: usize,
-    caller: Option<Arc<str>>,
-}
-
-impl LoggedCall {
-    pub(super) fn new(known: &Arc<KnownMethods>, index: usize) -> Self {
-        Self { known: Arc::clone(known), index, caller: None }
-    }
-
-    fn method(&self) -> &Method {
-        self.known.at(self.index)
-    }
-
-    /// The call as fields, made only when a line is written.
-    fn fields(&self) -> Fields {
-        let method = self.method();
-        let mut fields = Fields::new(false, 4);
-        let known = [
-            ("rpc.service", Some(method.service)),
-            ("rpc.method", Some(method.method)),
-            ("clientele.service", method.owner()),
-            (super::CALLER, self.caller.as_deref()),
-        ];
-        for (name, value) in known {
-            if let Some(value) = value {
-                let start = fields.text.len();
-                fields.text.push_str(value);
-                fields.push(name, Value::Text(start..fields.text.len()));
-            }
+/// A call as fields, made only when a line is written.
+fn fields_of(call: &Served) -> Fields {
+    let method = call.method();
+    let mut fields = Fields::new(false, 4);
+    let known = [
+        ("rpc.service", Some(method.service)),
+        ("rpc.method", Some(method.method)),
+        ("clientele.service", method.owner()),
+        (super::CALLER, call.caller()),
+    ];
+    for (name, value) in known {
+        if let Some(value) = value {
+            let start = fields.text.len();
+            fields.text.push_str(value);
+            fields.push(name, Value::Text(start..fields.text.len()));
         }
-        fields
     }
-}
-
-/// Attaches to a span what its log lines need, and the context it carries while telemetry is off.
-pub(super) fn tell(span: &Span, call: LoggedCall, carried: Option<TraceParent>) {
-    span.with_subscriber(|(id, dispatch)| {
-        let Some(span) = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id)) else { return };
-        let mut extensions = span.extensions_mut();
-        extensions.insert(call);
-        if let Some(parent) = carried {
-            extensions.insert(Carried(parent));
-        }
-    });
-}
-
-/// Adds who called, once that is known.
-pub(super) fn tell_caller(span: &Span, name: &Arc<str>) {
-    span.with_subscriber(|(id, dispatch)| {
-        let Some(span) = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id)) else { return };
-        if let Some(call) = span.extensions_mut().get_mut::<LoggedCall>() {
-            call.caller = Some(Arc::clone(name));
-        }
-    });
+    fields
 }
 
 /// The layer that writes log lines and keeps what the spans carry.
@@ -131,13 +91,8 @@ impl Logs {
         }
         let Some(dispatch) = self.active.dispatch() else { return Ids::default() };
         // A span of a library is kept for the lines and not exported: the next one around it is.
-        let context = innermost.scope().find_map(|span| tracing_opentelemetry::get_otel_context(&span.id(), &dispatch));
-        let Some(context) = context else { return Ids::default() };
-        let span = context.span();
-        let context = span.span_context();
-        if !context.is_valid() {
-            return Ids::default();
-        }
+        let context = innermost.scope().find_map(|span| context::exported(&span, &dispatch));
+        let Some(context) = context.filter(SpanContext::is_valid) else { return Ids::default() };
         Ids { trace: Some(context.trace_id().to_string()), span: Some(context.span_id().to_string()) }
     }
 }
@@ -454,8 +409,8 @@ impl Line<'_> {
             push_json(&mut text, span_name(&innermost.extensions(), innermost.metadata()));
             for span in innermost.scope() {
                 let extensions = span.extensions();
-                if let Some(call) = extensions.get::<LoggedCall>() {
-                    push_json_fields(&mut text, &call.fields(), &mut written);
+                if let Some(call) = extensions.get::<Served>() {
+                    push_json_fields(&mut text, &fields_of(call), &mut written);
                 }
                 if let Some(fields) = extensions.get::<Fields>() {
                     push_json_fields(&mut text, fields, &mut written);
@@ -507,7 +462,7 @@ impl Line<'_> {
 }
 
 fn span_name<'a>(extensions: &'a Extensions<'_>, metadata: &'static Metadata<'static>) -> &'a str {
-    let call = extensions.get::<LoggedCall>().map(|call| call.method().name());
+    let call = extensions.get::<Served>().map(|call| call.method().name());
     call.or_else(|| extensions.get::<Fields>().and_then(Fields::title)).unwrap_or(metadata.name())
 }
 

@@ -1,12 +1,9 @@
 //! The RPCs a process serves, read from their descriptors.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use opentelemetry::trace::{SpanBuilder, SpanKind, Tracer};
-use opentelemetry::{Context, KeyValue};
-use opentelemetry_sdk::trace::SdkTracer;
+use opentelemetry::KeyValue;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
@@ -38,8 +35,8 @@ pub struct Method {
     /// The server answers with a stream of messages.
     pub server_streaming: bool,
     name: &'static str,
-    /// The context a span of this RPC begins with; it tells [`CallTracer`] what the span is of.
-    context: Context,
+    /// What a span of this RPC begins with. Made once: given as fields of the span, each would be copied on every call.
+    attributes: Vec<KeyValue>,
     by_code: [OnceLock<[KeyValue; 3]>; CODES],
 }
 
@@ -52,8 +49,7 @@ impl Method {
             KeyValue::new("rpc.method", method),
         ];
         attributes.extend(owner(service).map(|owner| KeyValue::new("clientele.service", owner)));
-        let context = Context::new().with_value(SpanOf { name, attributes });
-        Self { service, method, client_streaming, server_streaming, name, context, by_code: Default::default() }
+        Self { service, method, client_streaming, server_streaming, name, attributes, by_code: Default::default() }
     }
 
     /// `service/method`, as spans are named.
@@ -66,8 +62,8 @@ impl Method {
         owner(self.service)
     }
 
-    pub(super) fn context(&self) -> &Context {
-        &self.context
+    pub(super) fn attributes(&self) -> &[KeyValue] {
+        &self.attributes
     }
 
     /// The attributes of a measurement that ended with `code`, made once per code.
@@ -92,39 +88,6 @@ fn owner(service: &'static str) -> Option<&'static str> {
 /// half a dozen per call would be the larger part of what tracing costs.
 fn forever(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
-}
-
-/// Name and attributes of the spans of one RPC.
-#[derive(Debug)]
-struct SpanOf {
-    name: &'static str,
-    attributes: Vec<KeyValue>,
-}
-
-/// The name under which [`super::server`] opens the spans of calls.
-pub(super) const SPAN_NAME: &str = "rpc";
-
-/// Names the spans of calls. Given as fields of the span, each attribute would be copied on every call.
-#[derive(Clone, Debug)]
-pub(super) struct CallTracer(pub(super) SdkTracer);
-
-impl Tracer for CallTracer {
-    type Span = <SdkTracer as Tracer>::Span;
-
-    fn build_with_context(&self, mut builder: SpanBuilder, parent: &Context) -> Self::Span {
-        // Spans within a call inherit its context, but not its name.
-        if builder.name == SPAN_NAME
-            && let Some(of) = parent.get::<SpanOf>()
-        {
-            builder.name = Cow::Borrowed(of.name);
-            builder.span_kind = Some(SpanKind::Server);
-            let attributes = builder.attributes.get_or_insert_default();
-            // One more place for the status.
-            attributes.reserve_exact(of.attributes.len() + 1);
-            attributes.extend_from_slice(&of.attributes);
-        }
-        self.0.build_with_context(builder, parent)
-    }
 }
 
 /// Every RPC by its path. Built once at start, then only read.

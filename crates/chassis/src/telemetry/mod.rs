@@ -5,7 +5,7 @@
 //! | see what is exported, how much may queue, when it gives up | `export.rs` |
 //! | change how log lines look | `logs.rs` |
 //! | see how a trace passes from call to call and through the feed | `context.rs` |
-//! | trace and measure incoming calls | `server.rs`, `call.rs` |
+//! | trace and measure incoming calls | `server.rs`, `served.rs`, `call.rs` |
 //! | trace outgoing calls | `client.rs`, `call.rs` |
 //! | add a measurement | `metrics.rs` |
 //!
@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracer;
 use serde::{Deserialize, Serialize};
 use tracing::dispatcher::{self, WeakDispatch};
 use tracing::{Dispatch, Level, Metadata};
@@ -33,6 +34,7 @@ mod export;
 mod logs;
 mod methods;
 mod metrics;
+mod served;
 mod server;
 
 pub use call::Answer;
@@ -45,8 +47,8 @@ pub use server::{ServerLayer, Traced, name_caller};
 use crate::config::{Check, Validate};
 use export::Pipeline;
 use logs::{LogFilter, Logs, Sink, Style};
-use methods::CallTracer;
 use metrics::Instruments;
+use served::{Events, is_served};
 
 /// The target of our own lines about the collector.
 const COLLECTOR_TARGET: &str = "chassis::telemetry::collector";
@@ -181,26 +183,33 @@ fn build(config: &Config, style: Style, sink: Sink) -> Result<(Dispatch, Guard),
         return Ok((dispatch, Guard { pipeline: None }));
     };
     let pipeline = Pipeline::start(config, endpoint, &active)?;
-    active.set_instruments(Instruments::new(pipeline.meters.meter("clientele")));
+    active.start(pipeline.tracer(), Instruments::new(pipeline.meters.meter("clientele")));
     // Source locations, threads and busy times of every span would cost more than they tell. Spans are told apart by
     // tracing's own notion of the current span, so OpenTelemetry's need not be kept in step on every poll.
     let traces = tracing_opentelemetry::layer()
-        .with_tracer(CallTracer(pipeline.tracer()))
+        .with_tracer(pipeline.tracer())
         .with_location(false)
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
         .with_context_activation(false)
         .with_filter(FilterFn::new(is_traced).with_max_level_hint(LevelFilter::INFO));
-    let dispatch = Dispatch::new(tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)));
+    let events = Events.with_filter(
+        FilterFn::new(|metadata| is_served(metadata) || is_traced(metadata)).with_max_level_hint(LevelFilter::INFO),
+    );
+    let dispatch =
+        Dispatch::new(tracing_subscriber::registry().with(traces).with(events).with(logs.with_filter(filter)));
     Ok((dispatch, Guard { pipeline: Some(pipeline) }))
 }
 
 /// Libraries whose spans and events say nothing about a customer's contact; those of the transport would also trace the export.
 const UNTRACED: [&str; 7] = ["h2", "hyper", "tonic", "tower", "rustls", "opentelemetry", "sqlx"];
 
+/// Whether a span or event goes out by `tracing-opentelemetry`. Spans of served calls go out by themselves.
 fn is_traced(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() <= Level::INFO && !UNTRACED.iter().any(|library| metadata.target().starts_with(library))
+    *metadata.level() <= Level::INFO
+        && !is_served(metadata)
+        && !UNTRACED.iter().any(|library| metadata.target().starts_with(library))
 }
 
 fn to_stderr(format: LogFormat) -> (Style, Sink) {
@@ -262,13 +271,14 @@ impl fmt::Debug for Guard {
 #[derive(Debug)]
 struct Active {
     exports: bool,
+    tracer: OnceLock<SdkTracer>,
     instruments: OnceLock<Instruments>,
     dispatch: OnceLock<WeakDispatch>,
 }
 
 impl Active {
     fn new(exports: bool) -> Self {
-        Self { exports, instruments: OnceLock::new(), dispatch: OnceLock::new() }
+        Self { exports, tracer: OnceLock::new(), instruments: OnceLock::new(), dispatch: OnceLock::new() }
     }
 
     /// Spans and measurements are exported.
@@ -280,7 +290,13 @@ impl Active {
         self.instruments.get()
     }
 
-    fn set_instruments(&self, instruments: Instruments) {
+    /// What begins the spans of served calls.
+    fn tracer(&self) -> Option<&SdkTracer> {
+        self.tracer.get()
+    }
+
+    fn start(&self, tracer: SdkTracer, instruments: Instruments) {
+        let _ = self.tracer.set(tracer);
         let _ = self.instruments.set(instruments);
     }
 

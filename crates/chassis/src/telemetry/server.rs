@@ -12,12 +12,11 @@ use tonic::body::Body;
 use tonic::codegen::{Bytes, StdError};
 use tower::{Layer, Service};
 use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::call::{Answer, Call, Watch};
 use super::context;
-use super::logs::{self, LoggedCall};
-use super::methods::{SPAN_NAME, is_traced};
+use super::methods::is_traced;
+use super::served::{SPAN_NAME, Served};
 use super::{Active, KnownMethods, Method, active};
 use crate::clock::stopwatch;
 
@@ -77,34 +76,22 @@ where
         };
         let path = request.uri().path();
         let index = self.known.index(path);
-        let span =
-            if is_traced(path) { open(&self.known, index, active.exports(), request.headers()) } else { Span::none() };
+        let span = if is_traced(path) { open(&self.known, index, &active, request.headers()) } else { Span::none() };
         let call = ServerCall { span, known: Arc::clone(&self.known), index, active, started: stopwatch() };
         Answer::new(self.inner.call(request), Some(Call::new(call)))
     }
 }
 
-fn open(known: &Arc<KnownMethods>, index: usize, exports: bool, headers: &HeaderMap) -> Span {
-    // A request begins its own tree: what happens to be current in the accepting task is not its parent. It has no fields:
-    // what log lines and exporters are to know of the call they are told below, without copying it.
+fn open(known: &Arc<KnownMethods>, index: usize, active: &Active, headers: &HeaderMap) -> Span {
+    // A request begins its own tree: what happens to be current in the accepting task is not its parent.
     let span = tracing::info_span!(parent: None, SPAN_NAME);
-    let incoming = context::extract(headers);
-    if exports {
-        context::begin(&span, known.at(index).context(), incoming);
-        logs::tell(&span, LoggedCall::new(known, index), None);
-    } else {
-        logs::tell(&span, LoggedCall::new(known, index), incoming.map(|incoming| incoming.parent));
-    }
+    Served::begin(&span, known, index, active.tracer(), context::extract(headers));
     span
 }
 
 /// Says on the current call's span, and so in its log lines, which caller it is of.
 pub fn name_caller(name: &Arc<str>) {
-    let span = Span::current();
-    if active().is_some_and(|active| active.exports()) {
-        span.set_attribute(super::CALLER, opentelemetry::StringValue::from(Arc::clone(name)));
-    }
-    logs::tell_caller(&span, name);
+    Served::name_caller(&Span::current(), name);
 }
 
 /// What is known of a call while it runs.
@@ -147,12 +134,7 @@ impl Watch for ServerCall {
     fn ended(&mut self, code: Code) {
         // Let go here: whoever keeps the body a little longer must not lengthen the span.
         let span = std::mem::replace(&mut self.span, Span::none());
-        if self.active.exports() {
-            span.set_attribute("rpc.grpc.status_code", i64::from(code as i32));
-            if is_fault(code) {
-                span.set_status(opentelemetry::trace::Status::error(""));
-            }
-        }
+        Served::end(&span, code, is_fault(code));
         drop(span);
         if self.is_streaming() {
             if let Some(instruments) = self.active.instruments() {

@@ -38,10 +38,19 @@ pub struct Span {
     pub is_error: bool,
     /// Attributes by key.
     pub attributes: BTreeMap<String, String>,
-    /// Names of its events, in order.
-    pub events: Vec<String>,
+    /// Its events, in order.
+    pub events: Vec<SpanEvent>,
     /// The spans it is linked to, in order.
     pub links: Vec<Link>,
+}
+
+/// What was said within a span.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpanEvent {
+    /// The message.
+    pub name: String,
+    /// Attributes by key, as text.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// Another span that a span is linked to. Ids are lower-case hexadecimal.
@@ -218,7 +227,11 @@ impl TraceService for Service {
                     parent_id: hex(&span.parent_span_id),
                     service: service.clone(),
                     attributes: attributes(span.attributes),
-                    events: span.events.into_iter().map(|event| event.name).collect(),
+                    events: span
+                        .events
+                        .into_iter()
+                        .map(|event| SpanEvent { name: event.name, attributes: attributes(event.attributes) })
+                        .collect(),
                     links: span
                         .links
                         .into_iter()

@@ -75,6 +75,19 @@ async fn a_follower_continues_the_trace_of_the_change() {
 }
 
 #[tokio::test]
+async fn an_error_that_is_logged_marks_the_span_of_its_call() {
+    shared();
+    let channel = serve(Echo::default()).await;
+    let (trace_id, traceparent) = a_trace(25);
+    say(channel, "complain", &[]).instrument(within(&traceparent)).await.unwrap();
+    let spans = trace(&trace_id, 3).await;
+    let server = spans.iter().find(|span| span.kind == "server").unwrap();
+    assert!(server.is_error);
+    assert_eq!(server.events[0].name, "all is not well");
+    assert!(spans.iter().filter(|span| span.kind != "server").all(|span| span.events.is_empty()));
+}
+
+#[tokio::test]
 async fn a_refusal_is_no_error_of_the_server_and_a_breakdown_is() {
     shared();
     let channel = serve(Echo::default()).await;

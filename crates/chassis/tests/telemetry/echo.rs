@@ -66,6 +66,10 @@ impl UnaryService<String> for Echo {
                     tracing::warn!(answer = 42, "something \"odd\" happened");
                     Ok(Response::new(text))
                 }
+                "complain" => {
+                    tracing::error!("all is not well");
+                    Ok(Response::new(text))
+                }
                 "link" => {
                     // The first of them within a span that is for log lines alone.
                     let links: Vec<_> = this.links.iter().map(String::as_str).collect();

@@ -90,7 +90,11 @@ async fn with_export_a_line_names_trace_and_span() {
     let line = lines.iter().find(|line| line["answer"] == 42).unwrap();
     assert_eq!(line["trace_id"], server.trace_id.as_str());
     assert_eq!(line["span_id"], server.span_id.as_str());
-    assert_eq!(server.events, ["something \"odd\" happened"]);
+    let [event] = &server.events[..] else { panic!("{:?}", server.events) };
+    assert_eq!(event.name, "something \"odd\" happened");
+    let said = ["answer", "level", "target"].map(|key| event.attributes[key].as_str());
+    assert_eq!(said, ["42", "WARN", "telemetry::echo"]);
+    assert!(!server.is_error);
     assert_ne!(server.trace_id, trace_id, "the channel's span came between");
 }
 
