@@ -180,6 +180,11 @@ impl Db {
         &self.0.feed
     }
 
+    /// Nobody else writes to it, so what is read again and again may be kept.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.0.stamps.is_some()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Relaxed)
     }

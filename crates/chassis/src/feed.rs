@@ -42,6 +42,8 @@ pub use wire::{Complaints, Contacts, Customers, Entries, Feed, Scores, respond, 
 
 /// How soon a watcher notices what another process committed to the same database.
 const POLL: Duration = Duration::from_millis(25);
+/// The same where no other process writes, as to a file of a data folder: then it is only what was committed after its caller had gone away.
+const POLL_ALONE: Duration = Duration::from_millis(250);
 /// Changes dropped in one transaction, give or take a page: writers wait meanwhile.
 const TRIM: i64 = 5_000;
 /// How long changes are kept for watchers that were away.
@@ -134,10 +136,11 @@ async fn read_head<C: ConnectionTrait>(connection: &C) -> Result<(Uuid, i64, i64
 
 /// Notices what other processes commit to the same database; those of this process wake watchers at once. Ends with the database.
 pub(crate) fn spawn_poller(db: &Db) {
+    let pause = if db.is_alone() { POLL_ALONE } else { POLL };
     let db = db.downgrade();
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(pause).await;
             let Some(db) = db.upgrade() else { return };
             if db.feed().latest.receiver_count() > 0
                 && let Ok((_, seq, _)) = read_head(db.read()).await
