@@ -180,7 +180,7 @@ impl Db {
         &self.0.feed
     }
 
-    /// Nobody else writes to it, so what is read again and again may be kept.
+    /// Nobody else writes to it.
     pub(crate) fn is_alone(&self) -> bool {
         self.0.stamps.is_some()
     }

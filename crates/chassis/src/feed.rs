@@ -42,7 +42,8 @@ pub use wire::{Complaints, Contacts, Customers, Entries, Feed, Scores, respond, 
 
 /// How soon a watcher notices what another process committed to the same database.
 const POLL: Duration = Duration::from_millis(25);
-/// The same where no other process writes, as to a file of a data folder: then it is only what was committed after its caller had gone away.
+/// The same where no other process writes, as to a file of a data folder: then it is only what was committed though its caller went away meanwhile, or
+/// the answer got lost.
 const POLL_ALONE: Duration = Duration::from_millis(250);
 /// Changes dropped in one transaction, give or take a page: writers wait meanwhile.
 const TRIM: i64 = 5_000;
@@ -134,7 +135,8 @@ async fn read_head<C: ConnectionTrait>(connection: &C) -> Result<(Uuid, i64, i64
     Ok((Uuid::try_get(&row, "", "epoch").map_err(sea_orm::DbErr::from)?, get("seq")?, get("trimmed")?))
 }
 
-/// Notices what other processes commit to the same database; those of this process wake watchers at once. Ends with the database.
+/// Notices what other processes commit to the same database, and commits of this one of which nobody was told; all others wake watchers at once. Ends with
+/// the database.
 pub(crate) fn spawn_poller(db: &Db) {
     let pause = if db.is_alone() { POLL_ALONE } else { POLL };
     let db = db.downgrade();

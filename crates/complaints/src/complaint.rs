@@ -371,7 +371,8 @@ impl Complaint {
         answer.clone_into(&mut self.answer);
         self.enter(State::Resolved, present);
         let actor = self.owner_id.clone();
-        Ok(self.done("resolved", &actor, "", present))
+        // A reopening leads to another answer; the history keeps this one.
+        Ok(self.done("resolved", &actor, answer, present))
     }
 
     /// `RESOLVED` or `CLOSED` → `REOPENED`: the clock goes on with what was left by the customer's present tier, at least the grace.

@@ -75,9 +75,7 @@ where
             rpc.method = method,
             rpc.grpc.status_code = Empty,
         );
-        if let Some(parent) = context::serving() {
-            context::begin(&span, parent);
-        }
+        context::adopt(&span);
         context::inject(&span, request.headers_mut());
         let inner = {
             let _entered = span.enter();

@@ -14,9 +14,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::is_traced;
+use super::is_exported;
 use super::logs::Logs;
-use super::served::{Served, is_served};
+use super::served::Served;
 use crate::hex;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -132,7 +132,7 @@ pub(super) fn extract(headers: &HeaderMap) -> Option<Incoming> {
 }
 
 /// Lets `span` begin as a child of another. To be called before the span is first entered.
-pub(super) fn begin(span: &Span, parent: SpanContext) {
+fn begin(span: &Span, parent: SpanContext) {
     // Refused only for a span that is filtered out or already started; neither is worth failing a call for.
     let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
 }
@@ -186,15 +186,17 @@ where
     Some(context.span().span_context().clone())
 }
 
-/// The context of the served call on whose behalf the current span works, where no other span that is exported lies between.
-pub(super) fn serving() -> Option<SpanContext> {
-    Span::current()
-        .with_subscriber(|(id, dispatch)| {
-            let mut scope = dispatch.downcast_ref::<Registry>()?.span(id)?.scope();
-            let nearest = scope.find(|span| is_served(span.metadata()) || is_traced(span.metadata()))?;
-            nearest.extensions().get::<Served>().and_then(Served::context)
-        })
-        .flatten()
+/// Lets a span that was just opened, and not entered yet, be a child of the served call on whose behalf the current span works. Where another span that
+/// is exported lies between, it is that one's already.
+pub(super) fn adopt(span: &Span) {
+    let serving = Span::current().with_subscriber(|(id, dispatch)| {
+        let mut scope = dispatch.downcast_ref::<Registry>()?.span(id)?.scope();
+        let nearest = scope.find(|span| is_exported(span.metadata()))?;
+        nearest.extensions().get::<Served>().and_then(Served::context)
+    });
+    if let Some(parent) = serving.flatten() {
+        begin(span, parent);
+    }
 }
 
 /// Whether spans are exported, at the price of a look at the subscriber.

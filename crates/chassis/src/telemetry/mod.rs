@@ -176,7 +176,7 @@ pub fn scoped(config: &Config, sink: impl Fn(&str) + Send + Sync + 'static) -> R
 fn build(config: &Config, style: Style, sink: Sink) -> Result<(Dispatch, Guard), Error> {
     let filter = LogFilter::new(&config.log_filter)
         .map_err(|source| Error::Filter { filter: config.log_filter.clone(), source })?;
-    let active = Arc::new(Active::new(config.otlp_endpoint.is_some()));
+    let active = Arc::new(Active::default());
     let logs = Logs::new(style, sink, Arc::clone(&active));
     let Some(endpoint) = &config.otlp_endpoint else {
         let dispatch = Dispatch::new(tracing_subscriber::registry().with(logs.with_filter(filter)));
@@ -186,6 +186,7 @@ fn build(config: &Config, style: Style, sink: Sink) -> Result<(Dispatch, Guard),
     active.start(pipeline.tracer(), Instruments::new(pipeline.meters.meter("clientele")));
     // Source locations, threads and busy times of every span would cost more than they tell. Spans are told apart by
     // tracing's own notion of the current span, so OpenTelemetry's need not be kept in step on every poll.
+    let exported = |is: fn(&Metadata<'_>) -> bool| FilterFn::new(is).with_max_level_hint(LevelFilter::INFO);
     let traces = tracing_opentelemetry::layer()
         .with_tracer(pipeline.tracer())
         .with_location(false)
@@ -193,10 +194,8 @@ fn build(config: &Config, style: Style, sink: Sink) -> Result<(Dispatch, Guard),
         .with_target(false)
         .with_tracked_inactivity(false)
         .with_context_activation(false)
-        .with_filter(FilterFn::new(is_traced).with_max_level_hint(LevelFilter::INFO));
-    let events = Events.with_filter(
-        FilterFn::new(|metadata| is_served(metadata) || is_traced(metadata)).with_max_level_hint(LevelFilter::INFO),
-    );
+        .with_filter(exported(|metadata| is_exported(metadata) && !is_served(metadata)));
+    let events = Events.with_filter(exported(is_exported));
     let dispatch =
         Dispatch::new(tracing_subscriber::registry().with(traces).with(events).with(logs.with_filter(filter)));
     Ok((dispatch, Guard { pipeline: Some(pipeline) }))
@@ -205,11 +204,9 @@ fn build(config: &Config, style: Style, sink: Sink) -> Result<(Dispatch, Guard),
 /// Libraries whose spans and events say nothing about a customer's contact; those of the transport would also trace the export.
 const UNTRACED: [&str; 7] = ["h2", "hyper", "tonic", "tower", "rustls", "opentelemetry", "sqlx"];
 
-/// Whether a span or event goes out by `tracing-opentelemetry`. Spans of served calls go out by themselves.
-fn is_traced(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() <= Level::INFO
-        && !is_served(metadata)
-        && !UNTRACED.iter().any(|library| metadata.target().starts_with(library))
+/// Whether a span or event goes out to the collector.
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::INFO && !UNTRACED.iter().any(|library| metadata.target().starts_with(library))
 }
 
 fn to_stderr(format: LogFormat) -> (Style, Sink) {
@@ -268,22 +265,17 @@ impl fmt::Debug for Guard {
 
 /// What is switched on, reached through the current subscriber, so that tests with telemetry of their own do not
 /// disturb each other.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Active {
-    exports: bool,
     tracer: OnceLock<SdkTracer>,
     instruments: OnceLock<Instruments>,
     dispatch: OnceLock<WeakDispatch>,
 }
 
 impl Active {
-    fn new(exports: bool) -> Self {
-        Self { exports, tracer: OnceLock::new(), instruments: OnceLock::new(), dispatch: OnceLock::new() }
-    }
-
     /// Spans and measurements are exported.
     fn exports(&self) -> bool {
-        self.exports
+        self.tracer.get().is_some()
     }
 
     fn instruments(&self) -> Option<&Instruments> {

@@ -2,7 +2,8 @@
 //!
 //! The spans of served calls do not go through `tracing-opentelemetry`, as all others do: one call is one span, and to gather it field by field, to
 //! look it up for each of them and to build it when it closes is most of what tracing a call of a few microseconds costs. Here it is built once, from
-//! what is known beforehand of its RPC.
+//! what is known beforehand of its RPC. So `tracing-opentelemetry` does not know it either: a span that is opened within a call becomes its child by
+//! [`context::adopt`](super::context::adopt), and begins a trace of its own without.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,12 +21,12 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use super::context::{Carried, Incoming};
 use super::{KnownMethods, Method};
 
-/// The name of the spans of served calls, whose own names are longer: `service/method`.
-pub(super) const SPAN_NAME: &str = "rpc";
+/// The name of the spans of served calls, as long as they are not exported: then it is `service/method`.
+const SPAN_NAME: &str = "rpc";
 
 /// Whether a span is that of a served call.
 pub(super) fn is_served(metadata: &Metadata<'_>) -> bool {
-    metadata.is_span() && metadata.name() == SPAN_NAME
+    metadata.is_span() && metadata.name() == SPAN_NAME && metadata.target() == module_path!()
 }
 
 /// A call that is served; kept among the extensions of its `tracing` span.
@@ -36,28 +37,33 @@ pub(super) struct Served {
     caller: Option<Arc<str>>,
     /// Absent with telemetry off, and once the call has ended.
     span: Option<SdkSpan>,
+    /// The same span's, which outlives it: what a call began may go on after its caller went away, and belongs to its trace.
+    context: Option<SpanContext>,
 }
 
 impl Served {
-    /// Lets `span` be that of a call to the RPC at `index`, a child of the caller's span if there is one. Without a `tracer` the caller's context rides
-    /// on it as it came.
-    pub(super) fn begin(
-        span: &Span,
+    /// The span of a call to the RPC at `index`, a child of the caller's span if there is one. Without a `tracer` the caller's context rides on it as it
+    /// came.
+    pub(super) fn open(
         known: &Arc<KnownMethods>,
         index: usize,
         tracer: Option<&SdkTracer>,
         incoming: Option<Incoming>,
-    ) {
+    ) -> Span {
+        // A request begins its own tree: what happens to be current in the accepting task is not its parent.
+        let opened = tracing::info_span!(parent: None, SPAN_NAME);
         let carried = incoming.as_ref().filter(|_| tracer.is_none()).map(|incoming| incoming.parent);
-        let exported = tracer.map(|tracer| start(tracer, known.at(index), incoming));
-        let served = Self { known: Arc::clone(known), index, caller: None, span: exported };
-        within(span, |span| {
+        let span = tracer.map(|tracer| start(tracer, known.at(index), incoming));
+        let context = span.as_ref().map(|span| span.span_context().clone());
+        let served = Self { known: Arc::clone(known), index, caller: None, span, context };
+        within(&opened, |span| {
             let mut extensions = span.extensions_mut();
             extensions.insert(served);
             if let Some(parent) = carried {
                 extensions.insert(Carried(parent));
             }
         });
+        opened
     }
 
     /// Says which caller it is of.
@@ -96,7 +102,11 @@ impl Served {
 
     /// The context of the call's span; absent with telemetry off.
     pub(super) fn context(&self) -> Option<SpanContext> {
-        self.span.as_ref().map(|span| span.span_context().clone())
+        self.context.clone()
+    }
+
+    fn is_recording(&self) -> bool {
+        self.span.as_ref().is_some_and(SdkSpan::is_recording)
     }
 
     pub(super) fn method(&self) -> &Method {
@@ -125,6 +135,9 @@ fn within<T>(span: &Span, then: impl FnOnce(SpanRef<'_, Registry>) -> T) -> Opti
     span.with_subscriber(|(id, dispatch)| dispatch.downcast_ref::<Registry>()?.span(id).map(then)).flatten()
 }
 
+/// The attribute that says where an event is from.
+const TARGET: &str = "target";
+
 /// The layer that notes on the span of a served call what is logged within it. It is to see the spans that are exported, and no others.
 #[derive(Debug)]
 pub(super) struct Events;
@@ -136,18 +149,15 @@ where
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         // What is said within a span of its own, such as that of a call to a peer, belongs there.
         let Some(span) = context.event_span(event) else { return };
-        let mut extensions = span.extensions_mut();
-        let Some(span) = extensions.get_mut::<Served>().and_then(|served| served.span.as_mut()) else { return };
-        if !span.is_recording() {
+        if !span.extensions().get::<Served>().is_some_and(Served::is_recording) {
             return;
         }
-        let metadata = event.metadata();
-        let mut said = Said { name: None, attributes: Vec::new() };
-        said.push("level", metadata.level().as_str());
-        said.push("target", metadata.target().to_owned());
-        event.record(&mut said);
-        span.add_event(said.name.unwrap_or_else(|| metadata.name().to_owned()), said.attributes);
-        if *metadata.level() == Level::ERROR {
+        // Before the span is locked: how a value is written down is foreign code, which may log as well, or panic.
+        let said = Said::of(event);
+        let mut extensions = span.extensions_mut();
+        let Some(span) = extensions.get_mut::<Served>().and_then(|served| served.span.as_mut()) else { return };
+        span.add_event(said.name.unwrap_or_else(|| event.metadata().name().to_owned()), said.attributes);
+        if *event.metadata().level() == Level::ERROR {
             span.set_status(Status::error(""));
         }
     }
@@ -160,6 +170,18 @@ struct Said {
 }
 
 impl Said {
+    fn of(event: &Event<'_>) -> Self {
+        let metadata = event.metadata();
+        let mut said = Self { name: None, attributes: Vec::new() };
+        said.push("level", metadata.level().as_str());
+        event.record(&mut said);
+        // A record of the `log` crate has said its own.
+        if !said.attributes.iter().any(|said| said.key.as_str() == TARGET) {
+            said.push(TARGET, metadata.target());
+        }
+        said
+    }
+
     fn push(&mut self, name: &'static str, value: impl Into<opentelemetry::Value>) {
         self.attributes.push(KeyValue::new(name, value));
     }
@@ -167,6 +189,7 @@ impl Said {
     fn push_text(&mut self, field: &Field, text: String) {
         match field.name() {
             "message" => self.name = Some(text),
+            "log.target" => self.push(TARGET, text),
             // About the source of a `log` record.
             name if name.starts_with("log.") => {}
             name => self.push(name, text),
@@ -185,13 +208,6 @@ impl Visit for Said {
 
     fn record_i64(&mut self, field: &Field, value: i64) {
         self.push(field.name(), value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        if !field.name().starts_with("log.") {
-            // OpenTelemetry knows no larger numbers.
-            self.push(field.name(), i64::try_from(value).unwrap_or(i64::MAX));
-        }
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {

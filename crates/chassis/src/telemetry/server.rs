@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tonic::Code;
 use tonic::body::Body;
@@ -16,7 +16,7 @@ use tracing::Span;
 use super::call::{Answer, Call, Watch};
 use super::context;
 use super::methods::is_traced;
-use super::served::{SPAN_NAME, Served};
+use super::served::Served;
 use super::{Active, KnownMethods, Method, active};
 use crate::clock::stopwatch;
 
@@ -76,17 +76,14 @@ where
         };
         let path = request.uri().path();
         let index = self.known.index(path);
-        let span = if is_traced(path) { open(&self.known, index, &active, request.headers()) } else { Span::none() };
+        let span = if is_traced(path) {
+            Served::open(&self.known, index, active.tracer(), context::extract(request.headers()))
+        } else {
+            Span::none()
+        };
         let call = ServerCall { span, known: Arc::clone(&self.known), index, active, started: stopwatch() };
         Answer::new(self.inner.call(request), Some(Call::new(call)))
     }
-}
-
-fn open(known: &Arc<KnownMethods>, index: usize, active: &Active, headers: &HeaderMap) -> Span {
-    // A request begins its own tree: what happens to be current in the accepting task is not its parent.
-    let span = tracing::info_span!(parent: None, SPAN_NAME);
-    Served::begin(&span, known, index, active.tracer(), context::extract(headers));
-    span
 }
 
 /// Says on the current call's span, and so in its log lines, which caller it is of.
@@ -132,10 +129,9 @@ impl Watch for ServerCall {
     }
 
     fn ended(&mut self, code: Code) {
-        // Let go here: whoever keeps the body a little longer must not lengthen the span.
-        let span = std::mem::replace(&mut self.span, Span::none());
-        Served::end(&span, code, is_fault(code));
-        drop(span);
+        Served::end(&self.span, code, is_fault(code));
+        // Let go here: whoever keeps the body a little longer must not keep the span's place, too.
+        self.span = Span::none();
         if self.is_streaming() {
             if let Some(instruments) = self.active.instruments() {
                 instruments.stream_ends.add(1, self.method().labels(code as usize));

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use chassis::telemetry::{self};
 use chassis::testing::otlp::{Link, Span};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tonic::client::Grpc as Client;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status};
@@ -72,6 +72,25 @@ async fn a_follower_continues_the_trace_of_the_change() {
     let follower = find(&spans, "consumer", &publisher.span_id);
     assert_eq!(follower.name, "follow scores");
     find(&spans, "server", &find(&spans, "client", &follower.span_id).span_id);
+}
+
+#[tokio::test]
+async fn what_outlives_its_call_stays_in_its_trace() {
+    shared();
+    let (published, mut changes) = mpsc::unbounded_channel();
+    let later = Arc::new(Notify::new());
+    let peer = serve(Echo::default()).await;
+    let echo = Echo { peer: Some(peer), published: Some(published), later: Arc::clone(&later), ..Echo::default() };
+    let (trace_id, traceparent) = a_trace(26);
+    let channel = serve(echo).await;
+    say(channel, "outlive", &[]).instrument(within(&traceparent)).await.unwrap();
+    let spans = trace(&trace_id, 3).await;
+    let server = spans.iter().find(|span| span.kind == "server").unwrap();
+    later.notify_one();
+    let change = changes.recv().await.unwrap().unwrap();
+    assert_eq!(change, format!("00-{trace_id}-{}-01", server.span_id));
+    let spans = trace(&trace_id, 5).await;
+    find(&spans, "server", &find(&spans, "client", &server.span_id).span_id);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use chassis::testing::otlp::{Receiver, Span};
 use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::body::Body;
 use tonic::client::Grpc as Client;
@@ -21,6 +21,7 @@ use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) const SERVICE: &str = "clientele.test.v1.EchoService";
@@ -38,6 +39,8 @@ pub(crate) struct Echo {
     pub(crate) links: Vec<String>,
     /// `watch` streams what arrives here.
     pub(crate) stream: Arc<Mutex<Option<Messages>>>,
+    /// `outlive` leaves work behind that waits for this, and then does as `publish`.
+    pub(crate) later: Arc<Notify>,
     /// `hang` tells here that it has begun.
     pub(crate) hanging: Option<mpsc::UnboundedSender<()>>,
 }
@@ -62,7 +65,18 @@ impl UnaryService<String> for Echo {
                     this.published.unwrap().send(telemetry::current_traceparent()).unwrap();
                     Ok(Response::new(text))
                 }
+                "outlive" => {
+                    let work = async move {
+                        this.later.notified().await;
+                        let peer = this.peer.unwrap();
+                        say(peer, "from a peer", &[]).await.unwrap();
+                        this.published.unwrap().send(telemetry::current_traceparent()).unwrap();
+                    };
+                    tokio::spawn(work.in_current_span());
+                    Ok(Response::new(text))
+                }
                 "log" => {
+                    tracing::debug_span!("inner").in_scope(|| tracing::info!("as usual"));
                     tracing::warn!(answer = 42, "something \"odd\" happened");
                     Ok(Response::new(text))
                 }

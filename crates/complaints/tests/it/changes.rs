@@ -71,7 +71,7 @@ async fn a_case_lives_from_filing_to_closing_and_is_reopened(backend: Backend) {
         ("awaiting customer", "agent-1", "please send a picture"),
         ("resumed", "agent-1", ""),
         ("escalated", "agent-1", "beyond my authority"),
-        ("resolved", "manager-1", ""),
+        ("resolved", "manager-1", "A new kettle is on its way."),
         ("closed", "manager-1", "the customer says: not solved"),
         ("reopened", me.as_str(), "the new one leaks too"),
     ];
