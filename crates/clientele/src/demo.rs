@@ -53,9 +53,13 @@ pub async fn run(config: Config, exit: bool) -> Result<()> {
     let begin: Timestamp = NOW.parse().map_err(|_| Error::new("the demo's clock"))?;
     let data_dir = config.data_dir.clone();
     let start = folder::claim_for_demo(&data_dir, begin)?;
-    let access = serve::access(&config).await?;
     let end = CancellationToken::new();
-    let running = serve::start(config, Clock::starting_at(start), &[], end.clone().cancelled_owned()).await?;
+    let started = async {
+        let access = serve::access(&config).await?;
+        let running = serve::start(config, Clock::starting_at(start), &[], end.clone().cancelled_owned()).await?;
+        Ok::<_, Error>((access, running))
+    };
+    let (access, running) = started.await.inspect_err(|_| folder::give_back(&data_dir))?;
     let url = format!("http://{}", running.address);
     let mut ended = tokio::spawn(running.ended());
 

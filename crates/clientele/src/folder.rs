@@ -132,6 +132,14 @@ pub fn claim_for_demo(data_dir: &Path, begin: Timestamp) -> Result<Timestamp> {
     Ok(reads)
 }
 
+/// Takes the demo's mark off a folder in which it got no further: there is nothing of it yet, and `serve` may have it.
+pub fn give_back(data_dir: &Path) {
+    if !SERVICES.iter().any(|service| database(data_dir, service).exists()) {
+        // Where that fails, the folder is the demo's, as it says.
+        let _ = std::fs::remove_file(data_dir.join(DEMO));
+    }
+}
+
 /// What the demo's clock read when the databases were written last, and a second more.
 fn go_on(marker: &str, written: Timestamp) -> Option<Timestamp> {
     let line = marker.lines().find_map(|line| line.strip_prefix(CLOCK_READ))?;
@@ -240,7 +248,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (own, other) = (folder.path().join("own"), folder.path().join("other"));
         claim_for_demo(&own, begin()).unwrap();
+        // Where it did not start, it leaves nothing behind that would keep `serve` out.
+        give_back(&own);
+        refuse_the_demos(&own).unwrap();
+        claim_for_demo(&own, begin()).unwrap();
         std::fs::write(database(&own, "scoring"), "").unwrap();
+        give_back(&own);
         claim_for_demo(&own, begin()).unwrap();
         assert!(refuse_the_demos(&own).unwrap_err().to_string().contains("--data-dir"));
         std::fs::create_dir_all(&other).unwrap();
