@@ -52,6 +52,8 @@ const PUBLISHED: [(scoring::ModelKind, &str, &str, &str); 4] = [
 pub async fn run(config: Config, exit: bool) -> Result<()> {
     let begin: Timestamp = NOW.parse().map_err(|_| Error::new("the demo's clock"))?;
     let data_dir = config.data_dir.clone();
+    // A folder that another demo claimed, which may be starting just now, stays that one's.
+    let is_new = folder::refuse_the_demos(&data_dir).is_ok();
     let start = folder::claim_for_demo(&data_dir, begin)?;
     let end = CancellationToken::new();
     let started = async {
@@ -59,7 +61,12 @@ pub async fn run(config: Config, exit: bool) -> Result<()> {
         let running = serve::start(config, Clock::starting_at(start), &[], end.clone().cancelled_owned()).await?;
         Ok::<_, Error>((access, running))
     };
-    let (access, running) = started.await.inspect_err(|_| folder::give_back(&data_dir))?;
+    let give_back = |_: &Error| {
+        if is_new {
+            folder::give_back(&data_dir);
+        }
+    };
+    let (access, running) = started.await.inspect_err(give_back)?;
     let url = format!("http://{}", running.address);
     let mut ended = tokio::spawn(running.ended());
 
