@@ -381,7 +381,7 @@ fn alive(models: &[scoring::FittedModel], everybody: &Everybody) -> Result<Strin
         })
         .collect();
     let title = format!("Probability of being alive by frequency and recency under {}", model.name());
-    let axes = ("weeks from the first to the last occasion", "repeat occasions");
+    let axes = ("weeks from first to last occasion", "repeat occasions");
     let chart = chart::heat(&title, axes, f64::from(days) / 7.0, &cells)?;
     let sentence = format!(
         "Of a customer who first bought {:.0} weeks ago, under {}, which is in force: the darker, the more likely they still are one, from hardly \

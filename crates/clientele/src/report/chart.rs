@@ -5,12 +5,19 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use crate::client::{Error, Result};
+use crate::{
+    client::{Error, Result},
+    view,
+};
 
 /// Width of every chart, in units that a phone of 360 pixels shows at four fifths.
 const WIDTH: u32 = 380;
 /// Height of a line of text, of which the letters take four fifths: some eleven pixels on that phone.
 const TEXT: u32 = 18;
+/// Room for a letter of a label, in whatever font the reader's system has: monospaced ones take this, others less.
+const LETTER: i32 = 9;
+/// Between a label and what it names.
+const BESIDE: i32 = 8;
 /// Text and axes.
 const INK: RGBColor = RGBColor(0x11, 0x11, 0x11);
 /// The lines behind.
@@ -43,6 +50,12 @@ fn draw(
 
 fn text() -> TextStyle<'static> {
     ("sans-serif", TEXT).into_font().color(&INK)
+}
+
+/// Room for the longest of these, in units of the chart.
+fn room<'a>(texts: impl IntoIterator<Item = &'a str>) -> i32 {
+    let letters = texts.into_iter().map(|text| text.chars().count()).max().unwrap_or(0);
+    i32::try_from(letters).unwrap_or(0) * LETTER
 }
 
 /// A line of a chart.
@@ -123,33 +136,33 @@ pub(super) fn lines(title: &str, axes: &Axes<'_>, series: &[Series]) -> Result<S
 pub(super) fn bars(title: &str, labels: &[String], groups: &[(&str, Vec<f64>)]) -> Result<String> {
     const BAR: i32 = 18;
     const GAP: i32 = 12;
-    // Room for the longest label, and behind the longest bar for its figure.
-    const LEFT: i32 = 106;
-    const FIGURE: i32 = 68;
+    let left = room(labels.iter().map(String::as_str)) + BESIDE;
+    // Behind the longest bar stands its figure.
+    let figure = room([view::percent(1.0).as_str()]) + BESIDE;
     let rows = i32::try_from(labels.len()).unwrap_or(0);
     let bars = i32::try_from(groups.len()).unwrap_or(1);
     let legend = if groups.len() > 1 { 26 } else { 0 };
     let height = legend + rows * (bars * BAR + GAP) + GAP;
     let most = groups.iter().flat_map(|(_, values)| values).copied().fold(0.0, f64::max).max(1e-9);
-    let room = f64::from(i32::try_from(WIDTH).unwrap_or(0) - LEFT - FIGURE);
+    let longest = f64::from(i32::try_from(WIDTH).unwrap_or(0) - left - figure);
     draw(title, height.unsigned_abs(), |area| {
         let at = |pos| text().pos(Pos::new(pos, VPos::Center));
-        let mut x = LEFT;
+        let mut x = left;
         for ((name, _), colour) in groups.iter().zip(&SERIES[1..]).take(if legend > 0 { groups.len() } else { 0 }) {
             area.draw(&Rectangle::new([(x, 8), (x + 12, 20)], colour.filled()))?;
             area.draw(&Text::new((*name).to_owned(), (x + 18, 14), at(HPos::Left)))?;
-            x += 36 + i32::try_from(name.chars().count()).unwrap_or(0) * 8;
+            x += 18 + room([*name]) + 2 * BESIDE;
         }
         let mut y = legend + GAP / 2;
         for (row, label) in labels.iter().enumerate() {
             let middle = y + bars * BAR / 2;
-            area.draw(&Text::new(label.clone(), (LEFT - 8, middle), at(HPos::Right)))?;
+            area.draw(&Text::new(label.clone(), (left - BESIDE, middle), at(HPos::Right)))?;
             for ((_, values), colour) in groups.iter().zip(&SERIES[1..]) {
                 let value = values.get(row).copied().unwrap_or(0.0);
                 #[allow(clippy::cast_possible_truncation, reason = "a share of the chart's width")]
-                let length = (value / most * room).round() as i32;
-                area.draw(&Rectangle::new([(LEFT, y + 1), (LEFT + length, y + BAR - 1)], colour.filled()))?;
-                area.draw(&Text::new(crate::view::percent(value), (LEFT + length + 6, y + BAR / 2), at(HPos::Left)))?;
+                let length = (value / most * longest).round() as i32;
+                area.draw(&Rectangle::new([(left, y + 1), (left + length, y + BAR - 1)], colour.filled()))?;
+                area.draw(&Text::new(view::percent(value), (left + length + BESIDE, y + BAR / 2), at(HPos::Left)))?;
                 y += BAR;
             }
             y += GAP;
@@ -208,26 +221,30 @@ pub(super) fn heat(title: &str, axes: (&str, &str), columns: f64, cells: &[Vec<O
 /// A chart that cannot be drawn.
 pub(super) fn matrix(title: &str, labels: &[String], cells: &[Vec<Option<f64>>]) -> Result<String> {
     const ROW: i32 = 28;
-    // Room for the longest label beside the rows, and turned above the columns.
-    const LEFT: i32 = 106;
-    const TOP: i32 = 110;
+    // Labels stand beside the rows, and turned above the columns.
+    let left = room(labels.iter().map(String::as_str)) + BESIDE;
+    let top = left;
     let count = i32::try_from(labels.len()).unwrap_or(1).max(1);
     // No wider than a cell of the widest matrix of few states looks well.
-    let column = ((i32::try_from(WIDTH).unwrap_or(0) - LEFT - 6) / count).min(2 * ROW);
-    let svg = draw(title, (TOP + count * ROW + 4).unsigned_abs(), |area| {
+    let column = ((i32::try_from(WIDTH).unwrap_or(0) - left - 6) / count).min(2 * ROW);
+    let svg = draw(title, (top + count * ROW + 4).unsigned_abs(), |area| {
         let centre = |style: TextStyle<'static>| style.pos(Pos::new(HPos::Center, VPos::Center));
         let turned = ("sans-serif", TEXT).into_font().transform(FontTransform::Rotate270).color(&INK);
-        let mut x = LEFT;
+        let mut x = left;
         for label in labels {
             let style = turned.pos(Pos::new(HPos::Left, VPos::Center));
-            area.draw(&Text::new(label.clone(), (x + column / 2, TOP - 8), style))?;
+            area.draw(&Text::new(label.clone(), (x + column / 2, top - BESIDE), style))?;
             x += column;
         }
-        let mut y = TOP;
+        let mut y = top;
         for (label, row) in labels.iter().zip(cells) {
             let middle = y + ROW / 2;
-            area.draw(&Text::new(label.clone(), (LEFT - 8, middle), text().pos(Pos::new(HPos::Right, VPos::Center))))?;
-            let mut x = LEFT;
+            area.draw(&Text::new(
+                label.clone(),
+                (left - BESIDE, middle),
+                text().pos(Pos::new(HPos::Right, VPos::Center)),
+            ))?;
+            let mut x = left;
             for share in row {
                 let frame = [(x, y), (x + column - 2, y + ROW - 2)];
                 match share.filter(|share| *share > 0.0) {
