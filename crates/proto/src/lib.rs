@@ -4,6 +4,10 @@
 /// Every message and service as a `FileDescriptorSet`, for reflection and for tests that walk all RPCs.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+mod prepared;
+
+pub use prepared::{Encoded, Prepared};
+
 /// What the services share: money, feeds, error reasons.
 pub mod common {
     pub mod v1 {

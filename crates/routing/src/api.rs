@@ -1,17 +1,15 @@
 //! Every RPC. `Decide` stands here; contacts, channels and queues in the files beside.
-use chassis::{
-    Context, Db, Error, Result,
-    clock::to_proto,
-    parse::{Check, duration_to_proto},
-    telemetry,
-};
+use chassis::{Context, Db, Error, Result, parse::Check, telemetry};
 use futures::stream::BoxStream;
-use proto::routing::v1::{self as pb, decide_request::Who, routing_server::Routing};
+use proto::{
+    Prepared,
+    routing::v1::{self as pb, decide_request::Who, routing_server::Routing},
+};
 use tonic::{Request, Response, Status};
 
 use crate::{
     Config,
-    decide::{Caller, Case, Decision, decide},
+    decide::{Caller, Case, decide},
     point::Key,
     view::View,
 };
@@ -30,7 +28,7 @@ pub(crate) struct Api {
 
 impl Api {
     /// From memory alone: nothing is awaited, no lock is taken.
-    fn decide_now(&self, request: pb::DecideRequest) -> Result<pb::DecideResponse> {
+    fn decide_now(&self, request: &pb::DecideRequest) -> Result<Prepared<pb::DecideResponse>> {
         let now = self.context.clock.now();
         let current = self.view.current(now);
         let mut check = Check::new();
@@ -55,47 +53,31 @@ impl Api {
 
         // The link leads to the work that brought the standing here. It continues the purchase's trace, or where it took in several
         // changes at once, is linked to it in turn.
-        let known =
-            who.and_then(|(id, shared)| Some((id, Caller { shared, ..self.view.caller(id, telemetry::link)? })));
-        let case = Case { caller: known.map_or_else(Caller::default, |(_, caller)| caller), arrival, purpose };
-        let decision = decide(&current.setup, &current.moment, &self.config.weights, self.config.lift, &case)?;
-        let customer_id = known.map(|(id, _)| id.to_string()).unwrap_or_default();
-        Ok(to_reply(decision, self.context.ids.next().to_string(), customer_id, case.caller))
-    }
-}
-
-fn to_reply(decision: Decision<'_>, decision_id: String, customer_id: String, caller: Caller) -> pb::DecideResponse {
-    let reason = |reason: crate::decide::Reason<'_>| pb::Reason {
-        decides: reason.decides.to_owned(),
-        rule: reason.rule.to_owned(),
-        text: reason.text.into_owned(),
-    };
-    pb::DecideResponse {
-        decision_id,
-        standing: caller.standing.map(|standing| standing.to_proto(customer_id.clone())),
-        customer_id,
-        prospect: !caller.known,
-        channel_id: decision.channel.id.clone(),
-        queue_id: decision.queue.id.clone(),
-        priority: decision.priority,
-        target_answer_time: Some(duration_to_proto(decision.answer)),
-        target_handling_time: Some(duration_to_proto(decision.handling)),
-        open: decision.opening.open,
-        opens_time: decision.opening.opens.map(to_proto),
-        selling_paused: decision.selling_paused,
-        prompt: decision
-            .prompt
-            .into_iter()
-            .map(|line| pb::PromptLine { kind: line.kind.into(), text: line.text.to_owned() })
-            .collect(),
-        reasons: decision.reasons.into_iter().map(reason).collect(),
+        let known = who.and_then(|(id, shared)| Some((id, shared, self.view.known(id, telemetry::link)?)));
+        let caller = known.map_or_else(Caller::default, |(_, shared, known)| known.caller(shared));
+        let case = Case { caller, arrival, purpose };
+        let shared = current
+            .answers
+            .to(&case, || decide(&current.setup, &current.moment, &self.config.weights, self.config.lift, &case))?;
+        let customer_id = known.map(|(id, ..)| id.to_string()).unwrap_or_default();
+        let announced = known.and_then(|(.., known)| known.announced);
+        let fields = pb::DecideResponse {
+            decision_id: self.context.ids.next().to_string(),
+            standing: announced.map(|announced| announced.to_proto(customer_id.clone())),
+            customer_id,
+            ..pb::DecideResponse::default()
+        };
+        Ok(Prepared { fields, shared })
     }
 }
 
 #[tonic::async_trait]
 impl Routing for Api {
-    async fn decide(&self, request: Request<pb::DecideRequest>) -> Result<Response<pb::DecideResponse>, Status> {
-        Ok(Response::new(self.decide_now(request.into_inner())?))
+    async fn decide(
+        &self,
+        request: Request<pb::DecideRequest>,
+    ) -> Result<Response<Prepared<pb::DecideResponse>>, Status> {
+        Ok(Response::new(self.decide_now(request.get_ref())?))
     }
 
     async fn record_contact(

@@ -66,11 +66,9 @@ pub struct Lift {
     pub open_complaint: i32,
 }
 
-/// Where a customer stands, as followed from scoring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a customer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Standing {
-    /// Of scoring's announcement.
-    pub revision: i64,
     /// Relationship.
     pub relationship: Relationship,
     /// Stage.
@@ -81,12 +79,10 @@ pub struct Standing {
     pub code: CustomerCode,
     /// The code rests on potential value alone.
     pub estimated: bool,
-    /// Since when, in microseconds; 0 where not told.
-    pub since: i64,
 }
 
-/// What is known of whoever is in touch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a decision may know of whoever is in touch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// A customer; false for a prospect.
     pub known: bool,
@@ -94,12 +90,12 @@ pub struct Caller {
     pub shared: bool,
     /// Absent where scoring has not spoken of them yet.
     pub standing: Option<Standing>,
-    /// Complaints that are not settled.
-    pub open_complaints: u32,
+    /// A complaint of theirs is not settled.
+    pub complaint_open: bool,
 }
 
-/// What is to be decided.
-#[derive(Clone, Copy, Debug)]
+/// What is to be decided. Two contacts with the same case get the same answer, so there is nothing in it but what a decision rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Case {
     /// Who.
     pub caller: Caller,
@@ -120,7 +116,7 @@ impl Case {
 
     /// No selling while a complaint is open or being made.
     pub fn selling_paused(&self) -> bool {
-        self.caller.open_complaints > 0 || self.purpose == Purpose::Complaint
+        self.caller.complaint_open || self.purpose == Purpose::Complaint
     }
 }
 
@@ -208,7 +204,7 @@ fn place_in_line<'s>(queue: &Queue, lift: Lift, case: &Case, place: &'s str) -> 
         Tier::Major if !own => lift.major,
         _ => 0,
     };
-    let for_complaint = if case.caller.open_complaints > 0 { lift.open_complaint } else { 0 };
+    let for_complaint = if case.caller.complaint_open { lift.open_complaint } else { 0 };
     let lifted = queue.priority - for_tier - for_complaint;
     // The first place is 1, however much lifts add up to.
     let priority = lifted.max(1);

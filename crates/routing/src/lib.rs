@@ -8,6 +8,7 @@
 //! | how a caller is recognised | [`point`] |
 //! | what stands there at the first start | [`seed`] |
 //! | what `Decide` reads, and how it is kept fresh | [`view`], [`setup`] |
+//! | how long an answer is kept ready | [`answer`] |
 //! | an RPC | `api.rs`, `api/` |
 //! | a query or a table | `store.rs`, `store/`, `migrations.rs` |
 //! | what is followed of other services | `follow.rs` |
@@ -22,6 +23,7 @@ use proto::{common::v1::Money, routing::v1::routing_server::RoutingServer};
 use serde::{Deserialize, Serialize};
 use tonic::server::NamedService;
 
+pub mod answer;
 mod api;
 pub mod channel;
 pub mod contact;

@@ -37,7 +37,7 @@ pub fn lines(case: &Case, place: Place) -> Vec<Line> {
     if !place.open {
         add(PromptKind::Service, "This channel is closed now: take down the request and say when we will answer.");
     }
-    if case.caller.open_complaints > 0 && case.purpose != Purpose::Complaint {
+    if case.caller.complaint_open && case.purpose != Purpose::Complaint {
         add(PromptKind::Service, "A complaint of theirs is open: say where it stands before anything else.");
     }
     add(PromptKind::Service, service(case));
@@ -61,7 +61,7 @@ pub fn reason(case: &Case) -> (&'static str, Cow<'static, str>) {
     if !caller.known {
         return ("prospect", "Nobody we know has this contact point: a prospect.".into());
     }
-    if caller.open_complaints > 0 {
+    if caller.complaint_open {
         return ("open_complaint", "A complaint is open: no selling until it is settled.".into());
     }
     if case.purpose == Purpose::Complaint {
@@ -96,7 +96,7 @@ fn greeting(case: &Case) -> &'static str {
             "Welcome them as someone new: ask for the name and how they found us."
         };
     };
-    if caller.open_complaints > 0 {
+    if caller.complaint_open {
         return "Thank them for their patience and say that you know of their complaint.";
     }
     match (relationship, code) {

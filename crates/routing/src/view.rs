@@ -15,6 +15,7 @@ use chassis::{
     parse::Check,
     telemetry,
 };
+use foldhash::fast::RandomState;
 use futures::{Stream, StreamExt};
 use jiff::{Timestamp, tz::TimeZone};
 use papaya::HashMap;
@@ -22,6 +23,7 @@ use proto::{common::v1::FeedMark, routing::v1 as pb, scoring::v1 as scoring};
 use uuid::Uuid;
 
 use crate::{
+    answer::Answers,
     channel::Channel,
     decide::{Caller, Standing},
     point::{self, Point},
@@ -83,35 +85,46 @@ pub struct CustomerMessage {
     pub whole: bool,
 }
 
-impl From<&scoring::Standing> for Standing {
+/// Where a customer stands, as scoring announced it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// Of the announcement.
+    pub revision: i64,
+    /// Where they stand.
+    pub standing: Standing,
+    /// Since when, in microseconds; 0 where not told.
+    pub since: i64,
+}
+
+impl From<&scoring::Standing> for Announced {
     fn from(from: &scoring::Standing) -> Self {
         let since = from
             .since
             .as_ref()
             .map_or(0, |time| time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000));
-        Self {
-            revision: from.revision,
+        let standing = Standing {
             relationship: from.relationship(),
             stage: from.stage(),
             tier: from.tier(),
             code: from.code(),
             estimated: from.estimated,
-            since,
-        }
+        };
+        Self { revision: from.revision, standing, since }
     }
 }
 
-impl Standing {
+impl Announced {
     /// As scoring announced it.
     pub fn to_proto(self, customer_id: String) -> scoring::Standing {
+        let Standing { relationship, stage, tier, code, estimated } = self.standing;
         scoring::Standing {
             customer_id,
             revision: self.revision,
-            relationship: self.relationship.into(),
-            stage: self.stage.into(),
-            tier: self.tier.into(),
-            code: self.code.into(),
-            estimated: self.estimated,
+            relationship: relationship.into(),
+            stage: stage.into(),
+            tier: tier.into(),
+            code: code.into(),
+            estimated,
             since: (self.since != 0).then(|| chassis::clock::to_proto(at_micros(self.since))),
         }
     }
@@ -119,7 +132,7 @@ impl Standing {
 
 #[derive(Clone, Debug, Default)]
 struct Customer {
-    standing: Option<Standing>,
+    announced: Option<Announced>,
     /// The `traceparent` of the change that brought the standing. It is kept in no table: what a snapshot tells has none.
     cause: Option<Arc<str>>,
     open_complaints: u32,
@@ -150,6 +163,23 @@ impl Owners {
     }
 }
 
+/// What is known of a customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Absent where scoring has not spoken of them yet.
+    pub announced: Option<Announced>,
+    /// Complaints that are not settled.
+    pub open_complaints: u32,
+}
+
+impl Known {
+    /// What a decision may know of them; `shared` where the contact point is that of others, too.
+    pub fn caller(&self, shared: bool) -> Caller {
+        let standing = self.announced.map(|announced| announced.standing);
+        Caller { known: true, shared, standing, complaint_open: self.open_complaints > 0 }
+    }
+}
+
 /// Channels and queues, and which of them are open.
 #[derive(Debug)]
 pub struct Current {
@@ -157,6 +187,15 @@ pub struct Current {
     pub setup: Arc<Setup>,
     /// Which are open.
     pub moment: Moment,
+    /// What was answered since.
+    pub answers: Answers,
+}
+
+impl Current {
+    fn new(setup: Arc<Setup>, now: Timestamp) -> Self {
+        let moment = setup.moment(now);
+        Self { setup, moment, answers: Answers::default() }
+    }
 }
 
 /// The view. Cheap to clone.
@@ -165,8 +204,8 @@ pub struct View(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    customers: HashMap<Uuid, Customer>,
-    points: HashMap<Point, Owners>,
+    customers: HashMap<Uuid, Customer, RandomState>,
+    points: HashMap<Point, Owners, RandomState>,
     current: ArcSwap<Current>,
     zone: TimeZone,
 }
@@ -197,9 +236,8 @@ impl View {
 
     fn empty(zone: TimeZone, now: Timestamp) -> Self {
         let setup = Arc::new(Setup::new(Vec::new(), Vec::new(), zone.clone()));
-        let moment = setup.moment(now);
-        let current = ArcSwap::from_pointee(Current { setup, moment });
-        Self(Arc::new(Inner { customers: HashMap::new(), points: HashMap::new(), current, zone }))
+        let current = ArcSwap::from_pointee(Current::new(setup, now));
+        Self(Arc::new(Inner { customers: HashMap::default(), points: HashMap::default(), current, zone }))
     }
 
     /// Channels and queues as they are at `now`.
@@ -209,7 +247,7 @@ impl View {
             return current;
         }
         // A channel has opened or closed since. Whoever was faster may have put another setup there, which must not be lost.
-        let next = Arc::new(Current { setup: Arc::clone(&current.setup), moment: current.setup.moment(now) });
+        let next = Arc::new(Current::new(Arc::clone(&current.setup), now));
         self.0.current.compare_and_swap(&*current, Arc::clone(&next));
         Guard::from_inner(next)
     }
@@ -223,18 +261,13 @@ impl View {
 
     /// What is known of a customer. `cause` is told the `traceparent` of the change that brought the standing, if there is one; lent rather than
     /// given, so that nobody counts who holds it.
-    pub fn caller(&self, customer_id: Uuid, cause: impl FnOnce(&str)) -> Option<Caller> {
+    pub fn known(&self, customer_id: Uuid, cause: impl FnOnce(&str)) -> Option<Known> {
         let customers = self.0.customers.pin();
         let customer = customers.get(&customer_id)?;
         if let Some(traceparent) = &customer.cause {
             cause(traceparent);
         }
-        Some(Caller {
-            known: true,
-            shared: false,
-            standing: customer.standing,
-            open_complaints: customer.open_complaints,
-        })
+        Some(Known { announced: customer.announced, open_complaints: customer.open_complaints })
     }
 
     fn set_setup(&self, message: &SetupMessage, now: Timestamp) {
@@ -249,19 +282,18 @@ impl View {
             tracing::error!(%error, "a stored channel or queue is malformed");
         }
         let setup = Arc::new(Setup::new(channels, queues, self.0.zone.clone()));
-        let moment = setup.moment(now);
-        self.0.current.store(Arc::new(Current { setup, moment }));
+        self.0.current.store(Arc::new(Current::new(setup, now)));
     }
 
     fn set_customer(&self, id: Uuid, message: CustomerMessage, cause: Option<Arc<str>>) {
         let customers = self.0.customers.pin();
         let before = customers.get(&id).cloned().unwrap_or_default();
         let mut customer = if message.whole { Customer::default() } else { before.clone() };
-        if let Some(standing) = message.standing.as_ref().map(Standing::from) {
+        if let Some(announced) = message.standing.as_ref().map(Announced::from) {
             // A snapshot that is read again tells no causes, but it is still the same standing.
-            let still = before.cause.clone().filter(|_| before.standing == Some(standing));
+            let still = before.cause.clone().filter(|_| before.announced == Some(announced));
             customer.cause = cause.or(still);
-            customer.standing = Some(standing);
+            customer.announced = Some(announced);
         }
         if let Some(points) = message.points {
             customer.points = point::from_bytes(&points).into();
@@ -445,8 +477,8 @@ mod tests {
         view.set_customer(id, message, None);
     }
 
-    fn known(view: &View, id: Uuid) -> Option<Caller> {
-        view.caller(id, |_| {})
+    fn known(view: &View, id: Uuid) -> Option<Known> {
+        view.known(id, |_| {})
     }
 
     #[test]
@@ -477,11 +509,14 @@ mod tests {
         set(&view, id(1), with_points(&[10]));
         set(&view, id(1), CustomerMessage { standing: Some(standing), ..Default::default() });
         set(&view, id(1), CustomerMessage { open_complaints: Some(2), ..Default::default() });
-        let caller = known(&view, id(1)).unwrap();
-        assert_eq!((caller.standing.unwrap().tier, caller.open_complaints), (scoring::Tier::Major, 2));
+        let found = known(&view, id(1)).unwrap();
+        assert_eq!((found.announced.unwrap().standing.tier, found.open_complaints), (scoring::Tier::Major, 2));
+        assert!(found.caller(false).complaint_open);
         assert_eq!(view.find(10), Some((id(1), false)));
         set(&view, id(1), CustomerMessage { whole: true, ..Default::default() });
-        assert_eq!(known(&view, id(1)), Some(Caller { known: true, ..Default::default() }));
+        let found = known(&view, id(1)).unwrap();
+        assert_eq!(found, Known { announced: None, open_complaints: 0 });
+        assert_eq!(found.caller(false), Caller { known: true, ..Default::default() });
         assert_eq!(view.find(10), None);
     }
 
@@ -539,8 +574,8 @@ mod tests {
         assert_eq!(text(&read(1, false, "c", 3)[0]), "c");
         assert_eq!(read(1, false, "", 4)[0], None, "the cause of the standing before is not this one's");
         let mut told = Vec::new();
-        reading.view.caller(id(1), |cause| told.push(cause.to_owned())).unwrap();
-        reading.view.caller(id(2), |cause| told.push(cause.to_owned())).unwrap();
+        reading.view.known(id(1), |cause| told.push(cause.to_owned())).unwrap();
+        reading.view.known(id(2), |cause| told.push(cause.to_owned())).unwrap();
         assert_eq!(told, ["a"]);
     }
 }

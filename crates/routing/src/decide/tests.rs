@@ -31,15 +31,7 @@ fn of_tier(tier: Tier) -> Caller {
 }
 
 fn standing(tier: Tier, code: CustomerCode) -> Standing {
-    Standing {
-        revision: 1,
-        relationship: Relationship::Repeat,
-        stage: LifeCycleStage::Maturity,
-        tier,
-        code,
-        estimated: false,
-        since: 0,
-    }
+    Standing { relationship: Relationship::Repeat, stage: LifeCycleStage::Maturity, tier, code, estimated: false }
 }
 
 fn decide_at<'s>(setup: &'s Setup, now: Timestamp, caller: Caller, arrival: &str, purpose: Purpose) -> Decision<'s> {
@@ -123,8 +115,8 @@ fn equal_queues_go_by_priority_then_by_id() {
 #[test]
 fn key_customers_and_open_complaints_move_forward() {
     let setup = setup();
-    let place = |tier, arrival, open_complaints| {
-        let caller = Caller { open_complaints, ..of_tier(tier) };
+    let place = |tier, arrival, complaint_open| {
+        let caller = Caller { complaint_open, ..of_tier(tier) };
         let decision = decide_at(&setup, noon(), caller, arrival, Purpose::Inquiry);
         let why = &decision.reasons[2];
         assert_eq!(
@@ -133,13 +125,17 @@ fn key_customers_and_open_complaints_move_forward() {
         );
         (decision.priority, why.rule)
     };
-    assert_eq!(place(Tier::Important, "phone", 0), (1, "queue_priority"), "the queue is theirs alone");
-    assert_eq!(place(Tier::Important, "shop", 0), (40, "key_customer_first"));
-    assert_eq!(place(Tier::Major, "shop", 0), (45, "key_customer_first"));
-    assert_eq!(place(Tier::Small, "shop", 0), (50, "queue_priority"));
-    assert_eq!(place(Tier::Small, "shop", 3), (45, "open_complaint_first"));
-    assert_eq!(place(Tier::Important, "shop", 1), (35, "key_customer_and_complaint_first"));
-    assert_eq!(place(Tier::Important, "phone", 1), (1, "open_complaint_first"), "there is no place before the first");
+    assert_eq!(place(Tier::Important, "phone", false), (1, "queue_priority"), "the queue is theirs alone");
+    assert_eq!(place(Tier::Important, "shop", false), (40, "key_customer_first"));
+    assert_eq!(place(Tier::Major, "shop", false), (45, "key_customer_first"));
+    assert_eq!(place(Tier::Small, "shop", false), (50, "queue_priority"));
+    assert_eq!(place(Tier::Small, "shop", true), (45, "open_complaint_first"));
+    assert_eq!(place(Tier::Important, "shop", true), (35, "key_customer_and_complaint_first"));
+    assert_eq!(
+        place(Tier::Important, "phone", true),
+        (1, "open_complaint_first"),
+        "there is no place before the first"
+    );
     let complaint = |tier| decide_at(&setup, noon(), of_tier(tier), "phone", Purpose::Complaint).priority;
     assert!(complaint(Tier::Important) < complaint(Tier::Major) && complaint(Tier::Major) < complaint(Tier::Small));
 }
@@ -214,7 +210,7 @@ fn nothing_is_sold_while_a_complaint_is_open_or_made() {
     let setup = setup();
     let calm = decide_at(&setup, noon(), of_tier(Tier::Major), "phone", Purpose::Support);
     assert!(has(&calm, PromptKind::Sell) && !has(&calm, PromptKind::HoldSelling) && !calm.selling_paused);
-    let open = Caller { open_complaints: 1, ..of_tier(Tier::Major) };
+    let open = Caller { complaint_open: true, ..of_tier(Tier::Major) };
     for (caller, purpose) in [(open, Purpose::Support), (of_tier(Tier::Major), Purpose::Complaint)] {
         let decision = decide_at(&setup, noon(), caller, "phone", purpose);
         assert!(!has(&decision, PromptKind::Sell) && has(&decision, PromptKind::HoldSelling));
@@ -243,18 +239,16 @@ fn each_code_and_stage_has_words_of_its_own() {
 fn any_caller() -> impl Strategy<Value = Caller> {
     let standing = (0..=7_i32, 0..=5_i32, 0..=4_i32, 0..=3_i32, any::<bool>()).prop_map(
         |(relationship, stage, tier, code, estimated)| Standing {
-            revision: 1,
             relationship: relationship.try_into().unwrap(),
             stage: stage.try_into().unwrap(),
             tier: tier.try_into().unwrap(),
             code: code.try_into().unwrap(),
             estimated,
-            since: 0,
         },
     );
-    (any::<bool>(), any::<bool>(), proptest::option::of(standing), 0_u32..3).prop_map(
-        |(known, shared, standing, open_complaints)| {
-            if known { Caller { known, shared, standing, open_complaints } } else { Caller::default() }
+    (any::<bool>(), any::<bool>(), proptest::option::of(standing), any::<bool>()).prop_map(
+        |(known, shared, standing, complaint_open)| {
+            if known { Caller { known, shared, standing, complaint_open } } else { Caller::default() }
         },
     )
 }

@@ -15,9 +15,8 @@ use uuid::Uuid;
 
 use super::{VIEW, setup::setup_message};
 use crate::{
-    decide::Standing,
     point::{Key, to_bytes},
-    view::{Change, CustomerMessage, Part},
+    view::{Announced, Change, CustomerMessage, Part},
 };
 
 fn id_of(row: &QueryResult) -> Result<Uuid> {
@@ -59,16 +58,16 @@ pub(crate) async fn apply_standings(tx: &Tx<'_>, changes: &[feed::Change<scoring
         Some((standing.customer_id.as_str(), standing.revision, standing))
     });
     let changed = STANDINGS.put(tx, &news, |id, news| {
-        let standing = Standing::from(news.item);
+        let Announced { revision, standing, since } = Announced::from(news.item);
         [
             id.into(),
-            standing.revision.into(),
+            revision.into(),
             i32::from(standing.relationship).into(),
             i32::from(standing.stage).into(),
             i32::from(standing.tier).into(),
             i32::from(standing.code).into(),
             standing.estimated.into(),
-            standing.since.into(),
+            since.into(),
         ]
     });
     for id in changed.await? {

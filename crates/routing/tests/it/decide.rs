@@ -52,6 +52,18 @@ async fn an_important_and_a_small_customer_are_treated_differently(backend: Back
     assert_eq!(decides, ["channel", "queue", "priority", "target", "prompt"]);
     assert!(important.reasons.iter().all(|reason| reason.text.ends_with('.')));
 
+    // Another one in the same case gets the same answer, under a name of their own.
+    suite.peers.stands(id(3), 7, Tier::Small, Code::C);
+    eventually("the third is followed, too", || async {
+        !decide(&suite.client, id(3), "phone", Purpose::Order).await.prospect
+    })
+    .await;
+    let other = decide(&suite.client, id(3), "phone", Purpose::Order).await;
+    assert_eq!((other.customer_id.as_str(), other.standing.as_ref().unwrap().revision), (&*id(3).to_string(), 7));
+    assert_ne!(other.decision_id, small.decision_id);
+    let pb::DecideResponse { decision_id, customer_id, standing, .. } = small.clone();
+    assert_eq!(pb::DecideResponse { decision_id, customer_id, standing, ..other }, small);
+
     let routine = decide(&suite.client, id(2), "phone", Purpose::Routine).await;
     assert_eq!(routine.channel_id, "phone", "nobody is refused");
     assert!(routine.prompt.iter().any(|line| line.text.contains("self-service")));
