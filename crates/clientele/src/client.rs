@@ -84,10 +84,14 @@ impl From<Status> for Error {
     }
 }
 
+/// The reason of an error for programs; empty where it has none.
+pub(crate) fn reason_of(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
 /// An error on one line of a page: what the service said, and what to type next.
 pub(crate) fn sentence(status: &Status) -> String {
-    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    format!("{}.{}", status.message(), next_step(&reason).replace("\n ", ""))
+    format!("{}.{}", status.message(), next_step(&reason_of(status)).replace("\n ", ""))
 }
 
 /// What to type next, where an error has one answer: the service speaks to programs and names calls.

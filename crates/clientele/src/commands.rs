@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::{Target, shows_progress},
-    client::{self, Client, Error, Result, SERVICES, new_request_id, next_step, request, request_within},
+    client::{self, Client, Error, Result, SERVICES, new_request_id, next_step, reason_of, request, request_within},
     view,
 };
 
@@ -82,7 +82,7 @@ pub async fn rank(target: &Target, as_of: Option<scoring::Date>) -> Result<()> {
         ));
         if !rank.realised_alone.is_empty() {
             let why = rank.realised_alone;
-            view::line(format!("Ranked by realised value alone (`clientele pyramid --realised`): {why}."));
+            view::line(format!("Ranked by realised value alone: {why}."));
         }
     }
     Ok(())
@@ -125,14 +125,24 @@ pub async fn wait(client: &Client, mut operation: scoring::Operation, progress: 
 /// # Errors
 /// No ranking yet; a server that does not answer.
 pub async fn pyramid(target: &Target, realised: bool) -> Result<()> {
-    let basis = if realised { scoring::PyramidBasis::Realised } else { scoring::PyramidBasis::Lifetime };
-    let mut scoring = target.client()?.scoring();
-    let message = scoring::GetPyramidRequest { basis: basis.into() };
-    let reply = scoring.get_pyramid(request(message)).await?.into_inner();
+    let client = target.client()?;
+    let by = async |basis: scoring::PyramidBasis| {
+        let message = scoring::GetPyramidRequest { basis: basis.into() };
+        client.scoring().get_pyramid(request(message)).await.map(tonic::Response::into_inner)
+    };
+    let asked = if realised { scoring::PyramidBasis::Realised } else { scoring::PyramidBasis::Lifetime };
+    let reply = match by(asked).await {
+        // There is one all the same, and it is the one that whoever asks for the pyramid can have.
+        Err(status) if !realised && reason_of(&status) == "NO_MODEL" => by(scoring::PyramidBasis::Realised).await?,
+        reply => reply?,
+    };
     if target.json {
         return view::json("clientele.scoring.v1.GetPyramidResponse", &reply);
     }
     view::line(pyramid_table(&reply));
+    if reply.basis() != asked {
+        view::line("There is none by lifetime value: the last ranking knew no models of buying and spending.");
+    }
     Ok(())
 }
 
@@ -212,7 +222,9 @@ pub async fn customer_id(client: &Client, who: &str) -> Result<String> {
         return Ok(reply.into_inner().customer.unwrap_or_default().customer_id);
     }
     Uuid::parse_str(who).map(|id| id.to_string()).map_err(|_| {
-        Error::new(format!("{who:?}: must be a customer's id (a UUID), or SYSTEM:ID of an external identity"))
+        Error::new(format!(
+            "{who:?}: must be a customer's id (a UUID), or SYSTEM:ID of an external identity, such as import:4711 where an import told of them"
+        ))
     })
 }
 

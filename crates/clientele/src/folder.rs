@@ -123,6 +123,17 @@ pub fn claim_for_demo(data_dir: &Path, begin: Timestamp) -> Result<Timestamp> {
             ),
         ));
     }
+    // Whoever wants to begin anew deletes the demo's folder, so nothing else may be in it.
+    if there.is_none()
+        && let Some(found) = somebody_s(data_dir)
+    {
+        return Err(Error::invalid(
+            "data_dir",
+            format!(
+                "the folder {shown} holds other things ({found}); the demo wants one of its own: name an empty or a new one with --data-dir"
+            ),
+        ));
+    }
     let reads = there.and_then(|text| go_on(&text, last_written(data_dir)?)).unwrap_or(begin);
     let says = format!("{DEMO_SAYS}{CLOCK_READ}{reads} at {}.\n", Clock::system().now());
     let made = std::fs::create_dir_all(data_dir).and_then(|()| std::fs::write(marker, says));
@@ -130,6 +141,14 @@ pub fn claim_for_demo(data_dir: &Path, begin: Timestamp) -> Result<Timestamp> {
         Error::invalid("data_dir", format!("cannot write to {shown}: {error}; name another folder with --data-dir"))
     })?;
     Ok(reads)
+}
+
+/// The name of something in a folder, apart from what systems and file managers put into any.
+fn somebody_s(folder: &Path) -> Option<String> {
+    let names = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
+    names.filter(|name| !name.starts_with('.') && name != "lost+found").min()
 }
 
 /// Takes the demo's mark off a folder in which it got no further: there is nothing of it yet, and `serve` may have it.
@@ -262,5 +281,14 @@ mod tests {
         assert!(refused.contains("no demo made") && refused.contains("--data-dir"), "{refused}");
         assert!(!other.join(DEMO).exists());
         refuse_the_demos(&other).unwrap();
+        let papers = folder.path().join("papers");
+        std::fs::create_dir_all(&papers).unwrap();
+        std::fs::write(papers.join(".hidden"), "").unwrap();
+        claim_for_demo(&papers, begin()).unwrap();
+        give_back(&papers);
+        std::fs::write(papers.join("thesis.txt"), "").unwrap();
+        let refused = claim_for_demo(&papers, begin()).unwrap_err().to_string();
+        assert!(refused.contains("thesis.txt") && refused.contains("--data-dir"), "{refused}");
+        assert!(!papers.join(DEMO).exists());
     }
 }

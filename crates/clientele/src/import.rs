@@ -116,13 +116,15 @@ impl Skipped {
 /// there, and the error says how to do so sooner.
 pub async fn run(client: &Client, plan: &Plan, input: impl Read, size: Option<u64>, progress: bool) -> Result<Outcome> {
     let progress = Progress::bytes("importing", size, progress);
+    let reader = Records::new(inflated(progress.wrap_read(input))?, plan)?;
+    let rejects = Rejects::new(&plan.rejects, reader.header.as_deref(), plan.after_line)?;
     let mut import = Import {
         client,
         plan,
-        reader: Records::new(inflated(progress.wrap_read(input))?, plan)?,
+        reader,
         scratch: Scratch::new().await?,
         ready: Vec::with_capacity(2 * BATCH),
-        rejects: Rejects::new(&plan.rejects, plan.after_line)?,
+        rejects,
         outcome: Outcome::default(),
         reached: Arc::default(),
         acknowledged: plan.after_line,

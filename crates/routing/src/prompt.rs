@@ -28,17 +28,30 @@ pub struct Place {
 
 /// The lines in order: greeting, handling, selling or not.
 pub fn lines(case: &Case, place: Place) -> Vec<Line> {
-    let mut lines = Vec::with_capacity(5);
+    let mut lines = Vec::with_capacity(6);
     let mut add = |kind, text| lines.push(Line { kind, text });
-    add(PromptKind::Greeting, greeting(case));
+    let ours = case.arrival.is_none();
+    add(PromptKind::Greeting, if ours { opening(case) } else { greeting(case) });
+    if ours {
+        add(PromptKind::Service, "It is we who get in touch: ask whether it suits them now, and take a no for a no.");
+    }
     if case.caller.shared {
         add(PromptKind::Service, "Several customers share this contact point: make sure who it is before you act.");
     }
-    if !place.open {
-        add(PromptKind::Service, "This channel is closed now: take down the request and say when we will answer.");
+    match (place.open, ours) {
+        (true, _) => {}
+        (false, true) => add(PromptKind::Service, "This channel is closed now: get in touch when it opens."),
+        (false, false) => {
+            add(PromptKind::Service, "This channel is closed now: take down the request and say when we will answer.");
+        }
     }
-    if case.caller.complaint_open && case.purpose != Purpose::Complaint {
-        add(PromptKind::Service, "A complaint of theirs is open: say where it stands before anything else.");
+    if case.caller.complaint_open {
+        let text = if case.purpose == Purpose::Complaint {
+            "A complaint of theirs is open: ask whether this is the same matter, and if it is, take it up there and file no other."
+        } else {
+            "A complaint of theirs is open: say where it stands before anything else."
+        };
+        add(PromptKind::Service, text);
     }
     add(PromptKind::Service, service(case));
     if place.self_service {
@@ -110,6 +123,30 @@ fn greeting(case: &Case) -> &'static str {
         (_, Code::A) => "Greet them as one of our best customers and thank them for their trust.",
         (_, Code::B) => "Greet them warmly and thank them for their business.",
         (_, Code::C | Code::Unspecified) => "Greet them in a friendly way and ask how you can help.",
+    }
+}
+
+/// The first words where it is we who get in touch.
+fn opening(case: &Case) -> &'static str {
+    let caller = &case.caller;
+    let Some(Standing { code, relationship, .. }) = caller.standing else {
+        return if caller.known {
+            "Say who you are and thank them for being a customer; we know nothing of their buying yet."
+        } else {
+            "Say who you are, and where you have their number or address from."
+        };
+    };
+    if caller.complaint_open {
+        return "Say who you are, thank them for their patience, and say that you know of their complaint.";
+    }
+    match (relationship, code) {
+        (Relationship::Lost, _) => "Say who you are and that we have missed them.",
+        (Relationship::NonCustomer | Relationship::Potential | Relationship::Target, _) => {
+            "Say who you are and why you think that we have something for them; they have not bought yet."
+        }
+        (_, Code::A) => "Say who you are and thank them, one of our best customers, for their trust.",
+        (_, Code::B) => "Say who you are and thank them for their business.",
+        (_, Code::C | Code::Unspecified) => "Say who you are and in one sentence why you get in touch.",
     }
 }
 

@@ -205,7 +205,16 @@ impl FileArgs {
             if let Some((_, first)) = &outcome.first_rejection {
                 let reasons = reasons(&outcome);
                 let rejects = plan.rejects.display();
-                view::line(format!("{reasons}The first: {first}\nAll stand, with line and reason, in {rejects}"));
+                // Not the file of refused rows: rows that share an id are told apart by their order, which is another one there.
+                let mend = if stdin {
+                    "Mend them where they come from".to_owned()
+                } else {
+                    format!("Mend them in {}", self.file.display())
+                };
+                view::line(format!(
+                    "{reasons}The first: {first}\nAll stand, with line and reason, in {rejects}\n{mend} and run the same command again: what is \
+                     recorded already is not recorded twice."
+                ));
             }
         }
         if let Some(moved) = moved(&outcome, &plan.source) {

@@ -89,7 +89,8 @@ impl<R: Read> Read for Limited<R> {
 pub(super) struct Records<R> {
     source: Source<R>,
     pub(super) columns: Columns<Column>,
-    width: Option<usize>,
+    /// The names of all columns, where the first line has them.
+    pub(super) header: Option<Vec<String>>,
     line: u64,
 }
 
@@ -132,13 +133,14 @@ impl<R: Read> Records<R> {
             None
         };
         let columns = plan.columns.find(header.as_deref())?;
-        Ok(Self { source, columns, width: header.map(|header| header.len()), line })
+        Ok(Self { source, columns, header, line })
     }
 
     /// The next line that is not empty; nothing at the end.
     pub(super) fn next(&mut self) -> Result<Option<Record>> {
         let fields = self.source.next(&mut self.line)?;
-        Ok(fields.map(|fields| Record { line: self.line, fields, width: self.width }))
+        let width = self.header.as_ref().map(Vec::len);
+        Ok(fields.map(|fields| Record { line: self.line, fields, width }))
     }
 }
 

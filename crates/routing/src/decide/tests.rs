@@ -219,6 +219,41 @@ fn nothing_is_sold_while_a_complaint_is_open_or_made() {
 }
 
 #[test]
+fn a_second_complaint_is_asked_whether_it_is_the_first() {
+    let setup = setup();
+    let says = |complaint_open| {
+        let caller = Caller { complaint_open, ..of_tier(Tier::Small) };
+        let decision = decide_at(&setup, noon(), caller, "phone", Purpose::Complaint);
+        decision.prompt.iter().any(|line| line.kind == PromptKind::Service && line.text.contains("the same matter"))
+    };
+    assert!(says(true) && !says(false));
+}
+
+#[test]
+fn where_we_get_in_touch_nobody_is_welcomed_and_a_no_is_a_no() {
+    let setup = setup();
+    let callers = [Caller::default(), Caller { known: true, ..Caller::default() }]
+        .into_iter()
+        .chain([Tier::Important, Tier::Small].map(of_tier))
+        .chain([Caller { complaint_open: true, ..of_tier(Tier::Major) }])
+        .chain((1..=7).map(|relationship| {
+            let standing = standing(Tier::Ordinary, CustomerCode::B);
+            let standing = Standing { relationship: relationship.try_into().unwrap(), ..standing };
+            Caller { known: true, standing: Some(standing), ..Caller::default() }
+        }));
+    for caller in callers {
+        for (now, arrival) in [noon(), evening()].into_iter().flat_map(|now| [(now, ""), (now, "phone")]) {
+            let decision = decide_at(&setup, now, caller, arrival, Purpose::Order);
+            let has = |text: &str| decision.prompt.iter().any(|line| line.text.contains(text));
+            let ours = arrival.is_empty();
+            assert_eq!(decision.prompt[0].text.starts_with("Say who you are"), ours, "{decision:?}");
+            assert_eq!(has("take a no for a no."), ours, "{decision:?}");
+            assert!(!ours || !has("Welcome") && !has("take down the request"), "{decision:?}");
+        }
+    }
+}
+
+#[test]
 fn each_code_and_stage_has_words_of_its_own() {
     let setup = setup();
     let text = |code, stage| {
