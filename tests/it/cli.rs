@@ -185,14 +185,14 @@ async fn a_complaint_goes_its_way_at_the_terminal() {
         ("resolve", &["--answer", "A new one is on its way."], "RESOLVED"),
         ("reopen", &["--reason", "It never came."], "REOPENED"),
         ("resolve", &["--answer", "Your money is on its way."], "RESOLVED"),
-        ("close", &["--word", "partly"], "CLOSED"),
+        ("close", &["--word", "partly", "--by", "lead-3"], "CLOSED"),
     ];
     for (step, flags, state) in steps {
         let reply = json(&[&["complaint", step, &id], flags, &["--json", "--server", server]].concat()).await;
         assert_eq!(reply["state"], format!("COMPLAINT_STATE_{state}"), "{step}");
     }
     let shown = told(&["complaint", "get", &id, "--server", server]).await;
-    for text in ["closed", "agent-8", "delivery", "major"] {
+    for text in ["closed", "agent-8", "lead-3", "delivery", "major"] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
     let listed =

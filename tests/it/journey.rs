@@ -84,6 +84,7 @@ async fn real_purchases_become_decisions_and_due_times(backend: Backend) {
         complaint_id: theirs.complaint_id.clone(),
         etag: theirs.etag.clone(),
         owner_id: "agent-7".into(),
+        ..Default::default()
     };
     let reply = client.complaints().acknowledge_complaint(request(acknowledge)).await.unwrap();
     theirs = reply.into_inner().complaint.unwrap();
@@ -92,6 +93,7 @@ async fn real_purchases_become_decisions_and_due_times(backend: Backend) {
         complaint_id: theirs.complaint_id.clone(),
         etag: theirs.etag.clone(),
         answer: "A new parcel is on its way.".into(),
+        ..Default::default()
     };
     client.complaints().resolve_complaint(request(resolve)).await.unwrap();
     eventually("routing hears that it is settled", || async { !decide(client, &important).await.selling_paused }).await;

@@ -224,6 +224,7 @@ impl Good {
         let customer_id = self.customer.customer_id.clone();
         let (complaint_id, etag) = (self.complaint.complaint_id.clone(), self.complaint.etag.clone());
         let reason = "They asked for it.".to_owned();
+        let actor_id = "lead-3".to_owned();
         let as_of = Some(scoring::Date { year: 1998, month: 6, day: 30 });
         let moment = Some(chassis::clock::to_proto("1998-06-30T12:00:00Z".parse().unwrap()));
         let sale = e2e::calls::sale(&customer_id, &request_id, "1998-06-30T12:00:00Z", 100);
@@ -405,25 +406,30 @@ impl Good {
             .encode_to_vec(),
             "AcknowledgeComplaint" => {
                 let owner_id = "agent-7".into();
-                complaints::AcknowledgeComplaintRequest { request_id, complaint_id, etag, owner_id }.encode_to_vec()
+                complaints::AcknowledgeComplaintRequest { request_id, complaint_id, etag, owner_id, actor_id }
+                    .encode_to_vec()
             }
             "EscalateComplaint" => {
                 let owner_id = "agent-8".into();
-                complaints::EscalateComplaintRequest { request_id, complaint_id, etag, owner_id, reason }
+                complaints::EscalateComplaintRequest { request_id, complaint_id, etag, owner_id, reason, actor_id }
                     .encode_to_vec()
             }
             "AwaitCustomer" => {
-                complaints::AwaitCustomerRequest { request_id, complaint_id, etag, reason }.encode_to_vec()
+                complaints::AwaitCustomerRequest { request_id, complaint_id, etag, reason, actor_id }.encode_to_vec()
             }
-            "ResumeComplaint" => complaints::ResumeComplaintRequest { request_id, complaint_id, etag }.encode_to_vec(),
+            "ResumeComplaint" => {
+                complaints::ResumeComplaintRequest { request_id, complaint_id, etag, actor_id }.encode_to_vec()
+            }
             "ResolveComplaint" => {
-                complaints::ResolveComplaintRequest { request_id, complaint_id, etag, answer: reason }.encode_to_vec()
+                complaints::ResolveComplaintRequest { request_id, complaint_id, etag, answer: reason, actor_id }
+                    .encode_to_vec()
             }
             "ReopenComplaint" => {
-                complaints::ReopenComplaintRequest { request_id, complaint_id, etag, reason }.encode_to_vec()
+                complaints::ReopenComplaintRequest { request_id, complaint_id, etag, reason, actor_id }.encode_to_vec()
             }
             "CloseComplaint" => {
-                complaints::CloseComplaintRequest { request_id, complaint_id, etag, customer_word: 1 }.encode_to_vec()
+                complaints::CloseComplaintRequest { request_id, complaint_id, etag, customer_word: 1, actor_id }
+                    .encode_to_vec()
             }
             "CreateCause" => {
                 let cause = complaints::Cause {

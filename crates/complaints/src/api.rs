@@ -289,7 +289,10 @@ impl Api {
                         return Ok(reply);
                     }
                     let present = Present { now: tx.clock().now(), tier, rules };
-                    let (complaint, step) = act(complaint.at(&target.etag)?, &present)?;
+                    let (complaint, mut step) = act(complaint.at(&target.etag)?, &present)?;
+                    if !target.actor.is_empty() {
+                        step.actor_id.clone_from(&target.actor);
+                    }
                     let complaint = save(tx, &complaint, &step, rules).await?;
                     idempotency::record(tx, &target.key, reply(complaint)).await
                 })

@@ -1,5 +1,5 @@
 //! `complaint …`: files and handles complaints.
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use proto::complaints::v1 as complaints;
 
 use super::customer_id;
@@ -8,6 +8,14 @@ use crate::{
     client::{Client, Error, Result, new_request_id, request},
     view,
 };
+
+/// Who does what is done.
+#[derive(Debug, Args)]
+pub struct Actor {
+    /// Who does this, for the history; left out, the owner (of a reopening, the customer)
+    #[arg(long, value_name = "WHO", default_value = "", hide_default_value = true)]
+    by: String,
+}
 
 /// What to do with complaints.
 #[derive(Debug, Subcommand)]
@@ -66,6 +74,8 @@ pub enum Complaint {
         #[arg(long)]
         owner: String,
         #[command(flatten)]
+        actor: Actor,
+        #[command(flatten)]
         target: Target,
     },
     /// One level up
@@ -79,6 +89,8 @@ pub enum Complaint {
         #[arg(long)]
         reason: String,
         #[command(flatten)]
+        actor: Actor,
+        #[command(flatten)]
         target: Target,
     },
     /// Wait for the customer: the clock stands
@@ -89,12 +101,16 @@ pub enum Complaint {
         #[arg(long)]
         reason: String,
         #[command(flatten)]
+        actor: Actor,
+        #[command(flatten)]
         target: Target,
     },
     /// The customer answered: the clock goes on
     Resume {
         /// The complaint's id
         id: String,
+        #[command(flatten)]
+        actor: Actor,
         #[command(flatten)]
         target: Target,
     },
@@ -106,6 +122,8 @@ pub enum Complaint {
         #[arg(long)]
         answer: String,
         #[command(flatten)]
+        actor: Actor,
+        #[command(flatten)]
         target: Target,
     },
     /// Not solved after all
@@ -116,6 +134,8 @@ pub enum Complaint {
         #[arg(long)]
         reason: String,
         #[command(flatten)]
+        actor: Actor,
+        #[command(flatten)]
         target: Target,
     },
     /// The end
@@ -125,6 +145,8 @@ pub enum Complaint {
         /// The customer's own word: solved, partly or not-solved
         #[arg(long)]
         word: Option<String>,
+        #[command(flatten)]
+        actor: Actor,
         #[command(flatten)]
         target: Target,
     },
@@ -248,18 +270,19 @@ pub async fn complaint(command: Complaint) -> Result<()> {
             view::line(view::table(&["cause", "below", "name"], &[], rows));
             Ok(())
         }
-        Complaint::Acknowledge { id, owner, target } => {
+        Complaint::Acknowledge { id, owner, actor, target } => {
             let (client, etag) = current(&target, &id).await?;
             let message = complaints::AcknowledgeComplaintRequest {
                 request_id: new_request_id(),
                 complaint_id: id,
                 etag,
                 owner_id: owner,
+                actor_id: actor.by,
             };
             let reply = client.complaints().acknowledge_complaint(request(message)).await?.into_inner();
             answer(&target, reply.complaint)
         }
-        Complaint::Escalate { id, owner, reason, target } => {
+        Complaint::Escalate { id, owner, reason, actor, target } => {
             let (client, etag) = current(&target, &id).await?;
             let message = complaints::EscalateComplaintRequest {
                 request_id: new_request_id(),
@@ -267,42 +290,59 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                 etag,
                 owner_id: owner,
                 reason,
+                actor_id: actor.by,
             };
             let reply = client.complaints().escalate_complaint(request(message)).await?.into_inner();
             answer(&target, reply.complaint)
         }
-        Complaint::Await { id, reason, target } => {
+        Complaint::Await { id, reason, actor, target } => {
             let (client, etag) = current(&target, &id).await?;
-            let message =
-                complaints::AwaitCustomerRequest { request_id: new_request_id(), complaint_id: id, etag, reason };
+            let message = complaints::AwaitCustomerRequest {
+                request_id: new_request_id(),
+                complaint_id: id,
+                etag,
+                reason,
+                actor_id: actor.by,
+            };
             let reply = client.complaints().await_customer(request(message)).await?.into_inner();
             answer(&target, reply.complaint)
         }
-        Complaint::Resume { id, target } => {
+        Complaint::Resume { id, actor, target } => {
             let (client, etag) = current(&target, &id).await?;
-            let message = complaints::ResumeComplaintRequest { request_id: new_request_id(), complaint_id: id, etag };
+            let message = complaints::ResumeComplaintRequest {
+                request_id: new_request_id(),
+                complaint_id: id,
+                etag,
+                actor_id: actor.by,
+            };
             let reply = client.complaints().resume_complaint(request(message)).await?.into_inner();
             answer(&target, reply.complaint)
         }
-        Complaint::Resolve { id, answer: text, target } => {
+        Complaint::Resolve { id, answer: text, actor, target } => {
             let (client, etag) = current(&target, &id).await?;
             let message = complaints::ResolveComplaintRequest {
                 request_id: new_request_id(),
                 complaint_id: id,
                 etag,
                 answer: text,
+                actor_id: actor.by,
             };
             let reply = client.complaints().resolve_complaint(request(message)).await?.into_inner();
             answer(&target, reply.complaint)
         }
-        Complaint::Reopen { id, reason, target } => {
+        Complaint::Reopen { id, reason, actor, target } => {
             let (client, etag) = current(&target, &id).await?;
-            let message =
-                complaints::ReopenComplaintRequest { request_id: new_request_id(), complaint_id: id, etag, reason };
+            let message = complaints::ReopenComplaintRequest {
+                request_id: new_request_id(),
+                complaint_id: id,
+                etag,
+                reason,
+                actor_id: actor.by,
+            };
             let reply = client.complaints().reopen_complaint(request(message)).await?.into_inner();
             answer(&target, reply.complaint)
         }
-        Complaint::Close { id, word, target } => {
+        Complaint::Close { id, word, actor, target } => {
             let word = match word.as_deref() {
                 None => complaints::CustomerWord::Unspecified,
                 Some(text) => {
@@ -317,6 +357,7 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                 complaint_id: id,
                 etag,
                 customer_word: word.into(),
+                actor_id: actor.by,
             };
             let reply = client.complaints().close_complaint(request(message)).await?.into_inner();
             answer(&target, reply.complaint)

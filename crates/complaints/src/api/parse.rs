@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::PAGE_SIZE;
 use crate::{
-    complaint::Filing,
+    complaint::{Filing, SCORING, SWEEP},
     store::{self, Filter, ListKey},
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Target {
     pub(super) key: Key,
     pub(super) id: Uuid,
     pub(super) etag: String,
+    /// Who does it; empty where the call does not say.
+    pub(super) actor: String,
 }
 
 impl Target {
@@ -34,21 +36,27 @@ impl Target {
         check: &mut Check,
         rpc: &'static str,
         request: &impl Message,
-        request_id: &str,
-        complaint_id: &str,
-        etag: &str,
+        [request_id, complaint_id, etag, actor_id]: [&str; 4],
     ) -> Self {
+        let ours = [SWEEP, SCORING].contains(&actor_id);
+        check.require(!ours, "actor_id", "is what the service calls its own doings in the history; name who does this");
         Self {
             key: Key::parse(check, rpc, request_id, request),
             id: check.uuid("complaint_id", complaint_id),
             etag: check.text("etag", etag, 1..=ID_CHARS),
+            actor: check.text("actor_id", actor_id, 0..=ID_CHARS),
         }
     }
 }
 
 macro_rules! target {
     ($check:expr, $rpc:literal, $request:expr) => {
-        Target::parse($check, $rpc, &$request, &$request.request_id, &$request.complaint_id, &$request.etag)
+        Target::parse(
+            $check,
+            $rpc,
+            &$request,
+            [&$request.request_id, &$request.complaint_id, &$request.etag, &$request.actor_id],
+        )
     };
 }
 

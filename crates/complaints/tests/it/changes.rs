@@ -7,6 +7,7 @@ use crate::world::{ACTS, Act, World, customer, file, get, hours, proto_at, read,
 
 chassis::db_tests!(
     a_case_lives_from_filing_to_closing_and_is_reopened,
+    the_history_names_who_did_it_where_the_call_says,
     every_change_sent_again_gives_the_first_reply,
     every_change_refuses_a_request_id_with_another_body,
     every_change_refuses_an_etag_that_is_not_the_current_one,
@@ -76,6 +77,23 @@ async fn a_case_lives_from_filing_to_closing_and_is_reopened(backend: Backend) {
         ("reopened", me.as_str(), "the new one leaks too"),
     ];
     assert_eq!(steps, expected);
+}
+
+async fn the_history_names_who_did_it_where_the_call_says(backend: Backend) {
+    let world = World::start(backend).await;
+    let client = world.client();
+    for act in ACTS {
+        let ready = ready_for(&client, customer(1), act).await;
+        let send = async |actor: &str| act.send_by(&client, &rid(), &ready.complaint_id, &ready.etag, actor).await;
+        for wrong in ["sweep", "scoring", &"x".repeat(65)] {
+            let (code, _, fields) = fault(&send(wrong).await.unwrap_err());
+            assert_eq!((code, fields), (Code::InvalidArgument, vec!["actor_id".to_owned()]), "{act:?} by {wrong}");
+        }
+        let done = send("lead-3").await.unwrap();
+        let last = get(&client, &done.complaint_id).await.steps.pop().unwrap();
+        assert_eq!(last.actor_id, "lead-3", "{act:?}");
+        assert_ne!(done.owner_id, "lead-3", "{act:?}: whoever does it does not come to own it");
+    }
 }
 
 async fn every_change_sent_again_gives_the_first_reply(backend: Backend) {
@@ -192,6 +210,7 @@ async fn escalating_keeps_the_owner_where_none_is_named(backend: Backend) {
         etag: open.etag,
         owner_id: String::new(),
         reason: "it takes too long".into(),
+        ..Default::default()
     };
     let escalated = client.escalate_complaint(request).await.unwrap().into_inner().complaint.unwrap();
     assert_eq!((escalated.owner_id.as_str(), escalated.escalation_level), ("agent-1", 1));

@@ -29,8 +29,13 @@ async fn nonsense_to_any_call_is_answered_with_the_fields(backend: Backend) {
     let (r, c, e) = (|| request_id.clone(), || complaint_id.clone(), || etag.clone());
     let long = "x".repeat(100_000);
     refused!(client, get_complaint, pb::GetComplaintRequest { complaint_id: c() }, ["complaint_id"]);
-    let request =
-        pb::AcknowledgeComplaintRequest { request_id: r(), complaint_id: c(), etag: e(), owner_id: " ".into() };
+    let request = pb::AcknowledgeComplaintRequest {
+        request_id: r(),
+        complaint_id: c(),
+        etag: e(),
+        owner_id: " ".into(),
+        ..Default::default()
+    };
     refused!(client, acknowledge_complaint, request, and(&["owner_id"]));
     let request = pb::EscalateComplaintRequest {
         request_id: r(),
@@ -38,17 +43,42 @@ async fn nonsense_to_any_call_is_answered_with_the_fields(backend: Backend) {
         etag: e(),
         owner_id: long.clone(),
         reason: "a\u{7}".into(),
+        ..Default::default()
     };
     refused!(client, escalate_complaint, request, and(&["owner_id", "reason"]));
-    let request = pb::AwaitCustomerRequest { request_id: r(), complaint_id: c(), etag: e(), reason: long.clone() };
+    let request = pb::AwaitCustomerRequest {
+        request_id: r(),
+        complaint_id: c(),
+        etag: e(),
+        reason: long.clone(),
+        ..Default::default()
+    };
     refused!(client, await_customer, request, and(&["reason"]));
-    let request = pb::ResumeComplaintRequest { request_id: r(), complaint_id: c(), etag: e() };
+    let request = pb::ResumeComplaintRequest { request_id: r(), complaint_id: c(), etag: e(), ..Default::default() };
     refused!(client, resume_complaint, request, and(&[]));
-    let request = pb::ResolveComplaintRequest { request_id: r(), complaint_id: c(), etag: e(), answer: "\u{0}".into() };
+    let request = pb::ResolveComplaintRequest {
+        request_id: r(),
+        complaint_id: c(),
+        etag: e(),
+        answer: "\u{0}".into(),
+        ..Default::default()
+    };
     refused!(client, resolve_complaint, request, and(&["answer"]));
-    let request = pb::ReopenComplaintRequest { request_id: r(), complaint_id: c(), etag: e(), reason: String::new() };
+    let request = pb::ReopenComplaintRequest {
+        request_id: r(),
+        complaint_id: c(),
+        etag: e(),
+        reason: String::new(),
+        ..Default::default()
+    };
     refused!(client, reopen_complaint, request, and(&["reason"]));
-    let request = pb::CloseComplaintRequest { request_id: r(), complaint_id: c(), etag: e(), customer_word: -7 };
+    let request = pb::CloseComplaintRequest {
+        request_id: r(),
+        complaint_id: c(),
+        etag: e(),
+        customer_word: -7,
+        ..Default::default()
+    };
     refused!(client, close_complaint, request, and(&["customer_word"]));
     let request = pb::ListComplaintsRequest {
         states: vec![0, 77],

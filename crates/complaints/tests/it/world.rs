@@ -216,41 +216,55 @@ impl Act {
         complaint_id: &str,
         etag: &str,
     ) -> Result<pb::Complaint, Status> {
+        self.send_by(client, request_id, complaint_id, etag, "").await
+    }
+
+    /// The same, and says who does it.
+    pub(crate) async fn send_by(
+        self,
+        client: &Client,
+        request_id: &str,
+        complaint_id: &str,
+        etag: &str,
+        actor_id: &str,
+    ) -> Result<pb::Complaint, Status> {
         let mut client = client.clone();
         let (request_id, complaint_id, etag) = (request_id.to_owned(), complaint_id.to_owned(), etag.to_owned());
+        let actor_id = actor_id.to_owned();
         let complaint = match self {
             Self::Acknowledge => {
-                let request =
-                    pb::AcknowledgeComplaintRequest { request_id, complaint_id, etag, owner_id: "agent-1".into() };
+                let owner_id = "agent-1".into();
+                let request = pb::AcknowledgeComplaintRequest { request_id, complaint_id, etag, owner_id, actor_id };
                 client.acknowledge_complaint(request).await?.into_inner().complaint
             }
             Self::Escalate => {
                 let (owner_id, reason) = ("manager-1".into(), "beyond my authority".into());
-                let request = pb::EscalateComplaintRequest { request_id, complaint_id, etag, owner_id, reason };
+                let request =
+                    pb::EscalateComplaintRequest { request_id, complaint_id, etag, owner_id, reason, actor_id };
                 client.escalate_complaint(request).await?.into_inner().complaint
             }
             Self::Await => {
                 let reason = "please send a picture".into();
-                let request = pb::AwaitCustomerRequest { request_id, complaint_id, etag, reason };
+                let request = pb::AwaitCustomerRequest { request_id, complaint_id, etag, reason, actor_id };
                 client.await_customer(request).await?.into_inner().complaint
             }
             Self::Resume => {
-                let request = pb::ResumeComplaintRequest { request_id, complaint_id, etag };
+                let request = pb::ResumeComplaintRequest { request_id, complaint_id, etag, actor_id };
                 client.resume_complaint(request).await?.into_inner().complaint
             }
             Self::Resolve => {
                 let answer = "A new kettle is on its way.".into();
-                let request = pb::ResolveComplaintRequest { request_id, complaint_id, etag, answer };
+                let request = pb::ResolveComplaintRequest { request_id, complaint_id, etag, answer, actor_id };
                 client.resolve_complaint(request).await?.into_inner().complaint
             }
             Self::Reopen => {
                 let reason = "the new one leaks too".into();
-                let request = pb::ReopenComplaintRequest { request_id, complaint_id, etag, reason };
+                let request = pb::ReopenComplaintRequest { request_id, complaint_id, etag, reason, actor_id };
                 client.reopen_complaint(request).await?.into_inner().complaint
             }
             Self::Close => {
                 let customer_word = pb::CustomerWord::NotSolved.into();
-                let request = pb::CloseComplaintRequest { request_id, complaint_id, etag, customer_word };
+                let request = pb::CloseComplaintRequest { request_id, complaint_id, etag, customer_word, actor_id };
                 client.close_complaint(request).await?.into_inner().complaint
             }
         };
