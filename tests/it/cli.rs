@@ -52,6 +52,7 @@ async fn every_command_explains_itself() {
         "complaint list",
         "complaint causes",
         "complaint acknowledge",
+        "complaint assign",
         "complaint escalate",
         "complaint await",
         "complaint resume",
@@ -177,10 +178,11 @@ async fn a_complaint_goes_its_way_at_the_terminal() {
         assert_eq!(filed["state"], "COMPLAINT_STATE_FILED");
         filed["complaintId"].as_str().unwrap().to_owned()
     };
-    let steps: [(&str, &[&str], &str); 8] = [
+    let steps: [(&str, &[&str], &str); 9] = [
         ("acknowledge", &["--owner", "agent-7"], "OPEN"),
         ("await", &["--reason", "Which parcel?"], "WAITING"),
         ("resume", &[], "OPEN"),
+        ("assign", &["--owner", "agent-9", "--reason", "On holiday."], "OPEN"),
         ("escalate", &["--owner", "agent-8", "--reason", "They call for the third time."], "OPEN"),
         ("resolve", &["--answer", "A new one is on its way."], "RESOLVED"),
         ("reopen", &["--reason", "It never came."], "REOPENED"),

@@ -409,6 +409,11 @@ impl Good {
                 complaints::AcknowledgeComplaintRequest { request_id, complaint_id, etag, owner_id, actor_id }
                     .encode_to_vec()
             }
+            "AssignComplaint" => {
+                let owner_id = "agent-9".into();
+                complaints::AssignComplaintRequest { request_id, complaint_id, etag, owner_id, reason, actor_id }
+                    .encode_to_vec()
+            }
             "EscalateComplaint" => {
                 let owner_id = "agent-8".into();
                 complaints::EscalateComplaintRequest { request_id, complaint_id, etag, owner_id, reason, actor_id }

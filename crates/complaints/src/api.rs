@@ -108,6 +108,20 @@ impl Complaints for Api {
         .await
     }
 
+    async fn assign_complaint(
+        &self,
+        request: Request<pb::AssignComplaintRequest>,
+    ) -> Result<Response<pb::AssignComplaintResponse>, Status> {
+        let (target, owner, reason) = parse::assign(request.into_inner())?;
+        self.change(
+            "assign_complaint",
+            &target,
+            |complaint, present| complaint.assign(&owner, &reason, present),
+            |complaint| pb::AssignComplaintResponse { complaint },
+        )
+        .await
+    }
+
     async fn escalate_complaint(
         &self,
         request: Request<pb::EscalateComplaintRequest>,

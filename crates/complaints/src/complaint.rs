@@ -330,6 +330,14 @@ impl Complaint {
         Ok(self.done("acknowledged", owner, "", present))
     }
 
+    /// To another owner, in any state that is not answered; nothing else changes.
+    pub fn assign(mut self, owner: &str, reason: &str, present: &Present<'_>) -> Result<(Self, Step)> {
+        let rule = "only a filed, open, waiting or reopened complaint can be assigned to another owner";
+        self.demand(&State::ALL_OPEN, rule)?;
+        let actor = std::mem::replace(&mut self.owner_id, owner.to_owned());
+        Ok(self.done("assigned", &actor, reason, present))
+    }
+
     /// One level up, in any state that is with the company; an empty owner leaves the one there is.
     pub fn escalate(mut self, owner: &str, reason: &str, present: &Present<'_>) -> Result<(Self, Step)> {
         self.demand_with_company("escalated")?;

@@ -78,6 +78,21 @@ pub enum Complaint {
         #[command(flatten)]
         target: Target,
     },
+    /// To another owner; state and clock stay
+    Assign {
+        /// The complaint's id
+        id: String,
+        /// Who works on it from now on
+        #[arg(long)]
+        owner: String,
+        /// Why
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+        #[command(flatten)]
+        actor: Actor,
+        #[command(flatten)]
+        target: Target,
+    },
     /// One level up
     Escalate {
         /// The complaint's id
@@ -280,6 +295,19 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                 actor_id: actor.by,
             };
             let reply = client.complaints().acknowledge_complaint(request(message)).await?.into_inner();
+            answer(&target, reply.complaint)
+        }
+        Complaint::Assign { id, owner, reason, actor, target } => {
+            let (client, etag) = current(&target, &id).await?;
+            let message = complaints::AssignComplaintRequest {
+                request_id: new_request_id(),
+                complaint_id: id,
+                etag,
+                owner_id: owner,
+                reason,
+                actor_id: actor.by,
+            };
+            let reply = client.complaints().assign_complaint(request(message)).await?.into_inner();
             answer(&target, reply.complaint)
         }
         Complaint::Escalate { id, owner, reason, actor, target } => {

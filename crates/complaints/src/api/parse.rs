@@ -96,6 +96,15 @@ pub(super) fn acknowledge(request: pb::AcknowledgeComplaintRequest) -> Result<(T
     Ok((target, owner))
 }
 
+pub(super) fn assign(request: pb::AssignComplaintRequest) -> Result<(Target, String, String)> {
+    let mut check = Check::new();
+    let target = target!(&mut check, "AssignComplaint", request);
+    let owner = check.text("owner_id", &request.owner_id, 1..=ID_CHARS);
+    let reason = check.text("reason", &request.reason, 0..=REASON_CHARS);
+    check.done()?;
+    Ok((target, owner, reason))
+}
+
 pub(super) fn escalate(request: pb::EscalateComplaintRequest) -> Result<(Target, String, String)> {
     let mut check = Check::new();
     let target = target!(&mut check, "EscalateComplaint", request);

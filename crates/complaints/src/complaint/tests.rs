@@ -225,7 +225,7 @@ proptest! {
     /// Whatever happens to a case in whatever order, also when the machine's clock jumps back.
     #[test]
     fn the_clock_of_a_case_is_always_right(
-        steps in prop::collection::vec((0_usize..9, -3_600_i64..200_000, 0_i32..5), 1..40),
+        steps in prop::collection::vec((0_usize..10, -3_600_i64..200_000, 0_i32..5), 1..40),
     ) {
         let rules = rules();
         let mut now = at(NOON);
@@ -244,7 +244,8 @@ proptest! {
                 4 => complaint.resolve("a", &present).ok(),
                 5 => complaint.reopen("r", &present).ok(),
                 6 => complaint.close(CustomerWord::NotSolved, &present).ok(),
-                7 => complaint.follow_tier(&present),
+                7 => complaint.assign("p", "r", &present).ok(),
+                8 => complaint.follow_tier(&present),
                 _ => complaint.sweep(&present),
             };
             let Some((after, step)) = next else {

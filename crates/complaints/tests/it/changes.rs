@@ -8,6 +8,7 @@ use crate::world::{ACTS, Act, World, customer, file, get, hours, proto_at, read,
 chassis::db_tests!(
     a_case_lives_from_filing_to_closing_and_is_reopened,
     the_history_names_who_did_it_where_the_call_says,
+    assigning_changes_the_owner_and_nothing_else,
     every_change_sent_again_gives_the_first_reply,
     every_change_refuses_a_request_id_with_another_body,
     every_change_refuses_an_etag_that_is_not_the_current_one,
@@ -93,6 +94,27 @@ async fn the_history_names_who_did_it_where_the_call_says(backend: Backend) {
         let last = get(&client, &done.complaint_id).await.steps.pop().unwrap();
         assert_eq!(last.actor_id, "lead-3", "{act:?}");
         assert_ne!(done.owner_id, "lead-3", "{act:?}: whoever does it does not come to own it");
+    }
+}
+
+async fn assigning_changes_the_owner_and_nothing_else(backend: Backend) {
+    let world = World::start(backend).await;
+    let client = world.client();
+    for before in [&[][..], &[Act::Acknowledge], &[Act::Acknowledge, Act::Await], &[Act::Resolve, Act::Reopen]] {
+        let mut complaint = file(&client, customer(1)).await;
+        for act in before {
+            complaint = act.on(&client, &complaint).await;
+        }
+        world.pass(1);
+        let seen = read(&client, &complaint.complaint_id).await;
+        let assigned = Act::Assign.on(&client, &complaint).await;
+        let last = get(&client, &complaint.complaint_id).await.steps.pop().unwrap();
+        assert_eq!((last.action.as_str(), last.note.as_str()), ("assigned", "on holiday"));
+        assert_eq!(last.actor_id, complaint.owner_id, "whose it was hands it over");
+        assert_eq!(assigned.owner_id, "agent-2");
+        assert_ne!((&assigned.etag, &assigned.update_time), (&seen.etag, &seen.update_time));
+        let pb::Complaint { owner_id, etag, update_time, revision, .. } = assigned.clone();
+        assert_eq!(assigned, pb::Complaint { owner_id, etag, update_time, revision, ..seen }, "{before:?}");
     }
 }
 

@@ -196,6 +196,7 @@ pub(crate) async fn read(client: &Client, id: &str) -> pb::Complaint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Acknowledge,
+    Assign,
     Escalate,
     Await,
     Resume,
@@ -204,8 +205,8 @@ pub(crate) enum Act {
     Close,
 }
 
-pub(crate) const ACTS: [Act; 7] =
-    [Act::Acknowledge, Act::Escalate, Act::Await, Act::Resume, Act::Resolve, Act::Reopen, Act::Close];
+pub(crate) const ACTS: [Act; 8] =
+    [Act::Acknowledge, Act::Assign, Act::Escalate, Act::Await, Act::Resume, Act::Resolve, Act::Reopen, Act::Close];
 
 impl Act {
     /// Sends the change with the given ids.
@@ -236,6 +237,11 @@ impl Act {
                 let owner_id = "agent-1".into();
                 let request = pb::AcknowledgeComplaintRequest { request_id, complaint_id, etag, owner_id, actor_id };
                 client.acknowledge_complaint(request).await?.into_inner().complaint
+            }
+            Self::Assign => {
+                let (owner_id, reason) = ("agent-2".into(), "on holiday".into());
+                let request = pb::AssignComplaintRequest { request_id, complaint_id, etag, owner_id, reason, actor_id };
+                client.assign_complaint(request).await?.into_inner().complaint
             }
             Self::Escalate => {
                 let (owner_id, reason) = ("manager-1".into(), "beyond my authority".into());
@@ -279,7 +285,7 @@ impl Act {
     /// What must come before it in the life of a new complaint.
     pub(crate) fn before(self) -> &'static [Act] {
         match self {
-            Self::Acknowledge | Self::Escalate | Self::Resolve => &[],
+            Self::Acknowledge | Self::Assign | Self::Escalate | Self::Resolve => &[],
             Self::Await => &[Self::Acknowledge],
             Self::Resume => &[Self::Acknowledge, Self::Await],
             Self::Reopen | Self::Close => &[Self::Resolve],

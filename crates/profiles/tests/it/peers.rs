@@ -288,6 +288,7 @@ impl cpb::complaints_server::Complaints for FakeComplaints {
         file_complaint: cpb::FileComplaintRequest => cpb::FileComplaintResponse,
         get_complaint: cpb::GetComplaintRequest => cpb::GetComplaintResponse,
         acknowledge_complaint: cpb::AcknowledgeComplaintRequest => cpb::AcknowledgeComplaintResponse,
+        assign_complaint: cpb::AssignComplaintRequest => cpb::AssignComplaintResponse,
         escalate_complaint: cpb::EscalateComplaintRequest => cpb::EscalateComplaintResponse,
         await_customer: cpb::AwaitCustomerRequest => cpb::AwaitCustomerResponse,
         resume_complaint: cpb::ResumeComplaintRequest => cpb::ResumeComplaintResponse,
