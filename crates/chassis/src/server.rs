@@ -154,7 +154,7 @@ pub async fn bind(listen: SocketAddr, config: &Config) -> Result<TcpListener> {
             "listen",
             format!(
                 "{listen} can be reached from other machines and no TLS is configured; give server.tls_cert_file and server.tls_key_file, \
-                 listen on 127.0.0.1, or say --insecure"
+                 listen on 127.0.0.1, or allow plain text with --set server.insecure=true (`serve` has --insecure for it)"
             ),
         ));
     }

@@ -1,7 +1,10 @@
 //! Long-running operations: what they are, and the task that runs them one at a time, over all replicas.
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use chassis::{Context, Db, Error, Result, clock::to_proto};
+use chassis::{
+    Context, Db, Error, Result,
+    clock::{stopwatch, to_proto},
+};
 use jiff::Timestamp;
 use prost::Message;
 use proto::{common::v1::ErrorReason, scoring::v1 as pb};
@@ -226,8 +229,8 @@ impl Worker {
 
     /// Runs an operation to its end; false where it has to be run again.
     async fn work(&self, operation: Operation) -> bool {
-        let id = operation.id;
-        tracing::info!(operation = %id, kind = operation.kind.as_str_name(), "runs");
+        let (id, kind, began) = (operation.id, operation.kind.as_str_name(), stopwatch());
+        tracing::info!(operation = %id, kind, "runs");
         let (sender, progress) = watch::channel(operation.progress.clone());
         let job = Job {
             db: self.db.clone(),
@@ -254,11 +257,13 @@ impl Worker {
         };
         let outcome = match result {
             Ok(()) => {
+                tracing::info!(operation = %id, kind, seconds = began.elapsed().as_secs_f64(), "done");
                 self.tell();
                 return true;
             }
             Err(error) => match error.reason() {
                 reason @ (ErrorReason::NoModel | ErrorReason::NotFittable) => {
+                    tracing::info!(operation = %id, kind, reason = reason.as_str_name(), "cannot be done");
                     Outcome::Failed(reason, error.to_string())
                 }
                 ErrorReason::Contention

@@ -29,6 +29,9 @@ pub async fn fit(target: &Target, as_of: Option<scoring::Date>, trial: bool) -> 
         view::line(fit.tie_rule);
         say_not_fitted(&fit.not_fitted);
         say_doubts(&fit.models);
+        if !trial {
+            view::line("Tiers and codes are those of the last ranking until the next: run `clientele rank`.");
+        }
     }
     Ok(())
 }
