@@ -106,7 +106,7 @@ enum Command {
     Report(report::Args),
     /// Show the customer pyramid of the last ranking
     Pyramid {
-        /// Order by what was realised so far instead of lifetime value
+        /// Order by what was realised so far instead of lifetime value; so it is, too, where the last ranking had no models
         #[arg(long)]
         realised: bool,
         #[command(flatten)]

@@ -131,19 +131,20 @@ pub async fn pyramid(target: &Target, realised: bool) -> Result<()> {
         client.scoring().get_pyramid(request(message)).await.map(tonic::Response::into_inner)
     };
     let asked = if realised { scoring::PyramidBasis::Realised } else { scoring::PyramidBasis::Lifetime };
-    let reply = match by(asked).await {
-        // There is one all the same, and it is the one that whoever asks for the pyramid can have.
-        Err(status) if !realised && reason_of(&status) == "NO_MODEL" => by(scoring::PyramidBasis::Realised).await?,
-        reply => reply?,
-    };
-    if target.json {
-        return view::json("clientele.scoring.v1.GetPyramidResponse", &reply);
+    match by(asked).await {
+        Ok(reply) if target.json => view::json("clientele.scoring.v1.GetPyramidResponse", &reply),
+        Ok(reply) => {
+            view::line(pyramid_table(&reply));
+            Ok(())
+        }
+        // There is one all the same, and a person gets it. A program gets what it asked for, or the error.
+        Err(status) if !target.json && reason_of(&status) == "NO_MODEL" => {
+            view::line(pyramid_table(&by(scoring::PyramidBasis::Realised).await?));
+            view::line(format!("By lifetime value: {}", client::sentence(&status)));
+            Ok(())
+        }
+        Err(status) => Err(status.into()),
     }
-    view::line(pyramid_table(&reply));
-    if reply.basis() != asked {
-        view::line("There is none by lifetime value: the last ranking knew no models of buying and spending.");
-    }
-    Ok(())
 }
 
 /// A pyramid as a table.

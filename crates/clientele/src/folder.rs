@@ -2,6 +2,7 @@
 //!
 //! SQLite itself would let two processes write, each by its own clock and with its own model in memory.
 use std::{
+    ffi::OsStr,
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -109,7 +110,7 @@ pub fn lock(data_dir: &Path, services: &[&'static str]) -> Result<Locks> {
 /// anything in it, since a clock that jumps back would have things happen in the future.
 ///
 /// # Errors
-/// `Invalid` where it holds databases that no demo made, or cannot be written to.
+/// `Invalid` where it holds databases that no demo made or anything else that is somebody's, or cannot be written to.
 pub fn claim_for_demo(data_dir: &Path, begin: Timestamp) -> Result<Timestamp> {
     let shown = data_dir.display();
     let marker = data_dir.join(DEMO);
@@ -125,7 +126,7 @@ pub fn claim_for_demo(data_dir: &Path, begin: Timestamp) -> Result<Timestamp> {
     }
     // Whoever wants to begin anew deletes the demo's folder, so nothing else may be in it.
     if there.is_none()
-        && let Some(found) = somebody_s(data_dir)
+        && let Some(found) = foreign(data_dir)
     {
         return Err(Error::invalid(
             "data_dir",
@@ -143,12 +144,15 @@ pub fn claim_for_demo(data_dir: &Path, begin: Timestamp) -> Result<Timestamp> {
     Ok(reads)
 }
 
-/// The name of something in a folder, apart from what systems and file managers put into any.
-fn somebody_s(folder: &Path) -> Option<String> {
-    let names = std::fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
-    names.filter(|name| !name.starts_with('.') && name != "lost+found").min()
+/// The name of something in a folder that no clientele put there, nor the file system or a file manager.
+fn foreign(folder: &Path) -> Option<String> {
+    let locks: Vec<_> = SERVICES
+        .iter()
+        .filter_map(|service| beside(&database(folder, service)).file_name().map(OsStr::to_owned))
+        .collect();
+    let known = |name: &OsStr| name == "lost+found" || name == ".DS_Store" || locks.iter().any(|lock| lock == name);
+    let names = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
+    names.filter(|name| !known(name)).min().map(|name| name.to_string_lossy().into_owned())
 }
 
 /// Takes the demo's mark off a folder in which it got no further: there is nothing of it yet, and `serve` may have it.
@@ -283,12 +287,17 @@ mod tests {
         refuse_the_demos(&other).unwrap();
         let papers = folder.path().join("papers");
         std::fs::create_dir_all(&papers).unwrap();
-        std::fs::write(papers.join(".hidden"), "").unwrap();
+        std::fs::write(papers.join(".DS_Store"), "").unwrap();
+        drop(lock(&papers, &["scoring"]).unwrap());
         claim_for_demo(&papers, begin()).unwrap();
         give_back(&papers);
-        std::fs::write(papers.join("thesis.txt"), "").unwrap();
-        let refused = claim_for_demo(&papers, begin()).unwrap_err().to_string();
-        assert!(refused.contains("thesis.txt") && refused.contains("--data-dir"), "{refused}");
-        assert!(!papers.join(DEMO).exists());
+        for name in ["thesis.txt", ".ssh"] {
+            let theirs = papers.join(name);
+            std::fs::write(&theirs, "").unwrap();
+            let refused = claim_for_demo(&papers, begin()).unwrap_err().to_string();
+            assert!(refused.contains(name) && refused.contains("--data-dir"), "{refused}");
+            assert!(!papers.join(DEMO).exists());
+            std::fs::remove_file(theirs).unwrap();
+        }
     }
 }

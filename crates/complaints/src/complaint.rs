@@ -334,7 +334,8 @@ impl Complaint {
     pub fn assign(mut self, owner: &str, reason: &str, present: &Present<'_>) -> Result<(Self, Step)> {
         let rule = "only a filed, open, waiting or reopened complaint can be assigned to another owner";
         self.demand(&State::ALL_OPEN, rule)?;
-        let actor = std::mem::replace(&mut self.owner_id, owner.to_owned());
+        self.settle(present.now);
+        let actor = self.hand_over(owner);
         Ok(self.done("assigned", &actor, reason, present))
     }
 
@@ -349,10 +350,8 @@ impl Complaint {
                 rule: format!("{highest} is the highest level; nobody stands above"),
             });
         }
-        let actor = self.owner_id.clone();
-        if !owner.is_empty() {
-            owner.clone_into(&mut self.owner_id);
-        }
+        self.settle(present.now);
+        let actor = if owner.is_empty() { self.owner_id.clone() } else { self.hand_over(owner) };
         self.level += 1;
         Ok(self.done("escalated", &actor, reason, present))
     }
@@ -444,6 +443,12 @@ impl Complaint {
         self.tier = tier;
         self.severity = severity;
         self.clock.allow(rules.allowed(tier, severity));
+    }
+
+    /// To another owner; gives the one until now, who does it unless somebody else says so, or where there is none, the new one.
+    fn hand_over(&mut self, owner: &str) -> String {
+        let before = std::mem::replace(&mut self.owner_id, owner.to_owned());
+        if before.is_empty() { owner.to_owned() } else { before }
     }
 
     /// A due time that has passed stays passed, whatever happens to the case next.

@@ -42,7 +42,7 @@ impl<M> fmt::Debug for Encoded<M> {
 pub struct Prepared<M> {
     /// Fields of this message alone.
     pub fields: M,
-    /// Fields that it shares with others. A field that is in both is taken from here; of a repeated one both stand, these last.
+    /// Fields that it shares with others. Only a repeated field may be in both; then both stand, these last.
     pub shared: Encoded<M>,
 }
 

@@ -6,8 +6,8 @@ use proto::{Encoded, routing::v1 as pb};
 
 use crate::decide::{Case, Decision, Reason};
 
-/// Kinds of cases whose answers are kept, of a kilobyte each. Tier, code and stage follow from the same value, so there are hundreds; who sets up very many
-/// channels may have more, which are decided each time.
+/// Cases whose answers are kept, of about a kilobyte each: the first that come up. There are some dozens of standings, times the channels to come in by and
+/// the purposes, so some thousands in all, of which few are frequent. Any beyond are decided each time.
 const MOST: usize = 8_192;
 
 /// The answers of one setup at one moment.

@@ -45,15 +45,19 @@ pub fn lines(case: &Case, place: Place) -> Vec<Line> {
             add(PromptKind::Service, "This channel is closed now: take down the request and say when we will answer.");
         }
     }
-    if case.caller.complaint_open {
-        let text = if case.purpose == Purpose::Complaint {
-            "A complaint of theirs is open: ask whether this is the same matter, and if it is, take it up there and file no other."
-        } else {
-            "A complaint of theirs is open: say where it stands before anything else."
-        };
-        add(PromptKind::Service, text);
+    match (case.caller.complaint_open, case.purpose) {
+        // Not the usual words: they would have another one filed.
+        (true, Purpose::Complaint) => add(
+            PromptKind::Service,
+            "Listen, apologise, and ask whether it is about their open complaint: if so, take it up there; file one only for another matter.",
+        ),
+        (open, _) => {
+            if open {
+                add(PromptKind::Service, "A complaint of theirs is open: say where it stands before anything else.");
+            }
+            add(PromptKind::Service, service(case));
+        }
     }
-    add(PromptKind::Service, service(case));
     if place.self_service {
         add(
             PromptKind::Service,
@@ -102,6 +106,9 @@ pub fn reason(case: &Case) -> (&'static str, Cow<'static, str>) {
 
 fn greeting(case: &Case) -> &'static str {
     let caller = &case.caller;
+    if caller.complaint_open {
+        return "Thank them for their patience and say that you know of their complaint.";
+    }
     let Some(Standing { code, relationship, .. }) = caller.standing else {
         return if caller.known {
             "Welcome them as a customer; we know nothing of their buying yet."
@@ -109,9 +116,6 @@ fn greeting(case: &Case) -> &'static str {
             "Welcome them as someone new: ask for the name and how they found us."
         };
     };
-    if caller.complaint_open {
-        return "Thank them for their patience and say that you know of their complaint.";
-    }
     match (relationship, code) {
         (Relationship::Lost, _) => "Welcome them back and say that we are glad to hear from them again.",
         (Relationship::NonCustomer | Relationship::Potential | Relationship::Target, Code::A | Code::B) => {
@@ -129,6 +133,9 @@ fn greeting(case: &Case) -> &'static str {
 /// The first words where it is we who get in touch.
 fn opening(case: &Case) -> &'static str {
     let caller = &case.caller;
+    if caller.complaint_open {
+        return "Say who you are, thank them for their patience, and say that you know of their complaint.";
+    }
     let Some(Standing { code, relationship, .. }) = caller.standing else {
         return if caller.known {
             "Say who you are and thank them for being a customer; we know nothing of their buying yet."
@@ -136,9 +143,6 @@ fn opening(case: &Case) -> &'static str {
             "Say who you are, and where you have their number or address from."
         };
     };
-    if caller.complaint_open {
-        return "Say who you are, thank them for their patience, and say that you know of their complaint.";
-    }
     match (relationship, code) {
         (Relationship::Lost, _) => "Say who you are and that we have missed them.",
         (Relationship::NonCustomer | Relationship::Potential | Relationship::Target, _) => {

@@ -30,7 +30,9 @@ pub async fn fit(target: &Target, as_of: Option<scoring::Date>, trial: bool) -> 
         say_not_fitted(&fit.not_fitted);
         say_doubts(&fit.models);
         if !trial {
-            view::line("Tiers and codes are those of the last ranking until the next: run `clientele rank`.");
+            view::line(
+                "The cut-offs of tiers and codes are still those of the last ranking, if there was one: run `clientele rank`.",
+            );
         }
     }
     Ok(())

@@ -211,9 +211,14 @@ impl FileArgs {
                 } else {
                     format!("Mend them in {}", self.file.display())
                 };
+                let again = if plan.after_line > 0 {
+                    "run it again without --after-line"
+                } else {
+                    "run the same command again"
+                };
                 view::line(format!(
-                    "{reasons}The first: {first}\nAll stand, with line and reason, in {rejects}\n{mend} and run the same command again: what is \
-                     recorded already is not recorded twice."
+                    "{reasons}The first: {first}\nAll stand, with line and reason, in {rejects}\n{mend} and {again}: what is recorded already is \
+                     not recorded twice."
                 ));
             }
         }

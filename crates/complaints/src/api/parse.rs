@@ -1,4 +1,6 @@
 //! Requests, parsed once: all that is wrong with one is named at once.
+use std::ops::RangeInclusive;
+
 use chassis::{Result, idempotency::Key, page::Page, parse::Check};
 use prost::Message;
 use proto::complaints::v1::{self as pb, ComplaintState, CustomerWord, Severity};
@@ -38,15 +40,20 @@ impl Target {
         request: &impl Message,
         [request_id, complaint_id, etag, actor_id]: [&str; 4],
     ) -> Self {
-        let ours = [SWEEP, SCORING].contains(&actor_id);
-        check.require(!ours, "actor_id", "is what the service calls its own doings in the history; name who does this");
         Self {
             key: Key::parse(check, rpc, request_id, request),
             id: check.uuid("complaint_id", complaint_id),
             etag: check.text("etag", etag, 1..=ID_CHARS),
-            actor: check.text("actor_id", actor_id, 0..=ID_CHARS),
+            actor: person(check, "actor_id", actor_id, 0..=ID_CHARS),
         }
     }
+}
+
+/// Who works on a complaint or changes it: anybody but the service itself, whose doings stand in the history under names of their own.
+fn person(check: &mut Check, field: &str, text: &str, chars: RangeInclusive<usize>) -> String {
+    let id = check.text(field, text, chars);
+    check.require(![SWEEP, SCORING].contains(&id.as_str()), field, "is what the service calls itself in the history");
+    id
 }
 
 macro_rules! target {
@@ -91,7 +98,7 @@ pub(super) fn file(request: pb::FileComplaintRequest, id: Uuid) -> Result<(Key, 
 pub(super) fn acknowledge(request: pb::AcknowledgeComplaintRequest) -> Result<(Target, String)> {
     let mut check = Check::new();
     let target = target!(&mut check, "AcknowledgeComplaint", request);
-    let owner = check.text("owner_id", &request.owner_id, 1..=ID_CHARS);
+    let owner = person(&mut check, "owner_id", &request.owner_id, 1..=ID_CHARS);
     check.done()?;
     Ok((target, owner))
 }
@@ -99,7 +106,7 @@ pub(super) fn acknowledge(request: pb::AcknowledgeComplaintRequest) -> Result<(T
 pub(super) fn assign(request: pb::AssignComplaintRequest) -> Result<(Target, String, String)> {
     let mut check = Check::new();
     let target = target!(&mut check, "AssignComplaint", request);
-    let owner = check.text("owner_id", &request.owner_id, 1..=ID_CHARS);
+    let owner = person(&mut check, "owner_id", &request.owner_id, 1..=ID_CHARS);
     let reason = check.text("reason", &request.reason, 0..=REASON_CHARS);
     check.done()?;
     Ok((target, owner, reason))
@@ -108,7 +115,7 @@ pub(super) fn assign(request: pb::AssignComplaintRequest) -> Result<(Target, Str
 pub(super) fn escalate(request: pb::EscalateComplaintRequest) -> Result<(Target, String, String)> {
     let mut check = Check::new();
     let target = target!(&mut check, "EscalateComplaint", request);
-    let owner = check.text("owner_id", &request.owner_id, 0..=ID_CHARS);
+    let owner = person(&mut check, "owner_id", &request.owner_id, 0..=ID_CHARS);
     let reason = check.text("reason", &request.reason, 1..=REASON_CHARS);
     check.done()?;
     Ok((target, owner, reason))

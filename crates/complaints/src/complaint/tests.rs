@@ -198,6 +198,21 @@ fn a_sweep_that_comes_late_marks_the_breach_alone() {
 }
 
 #[test]
+fn a_due_time_that_has_passed_stays_passed_whoever_gets_the_case() {
+    let rules = rules();
+    let (noon, late) = (present(&rules, NOON, Tier::Ordinary), present(&rules, "2026-01-19T12:00:00Z", Tier::Ordinary));
+    let early = present(&rules, "2026-01-19T11:00:00Z", Tier::Ordinary);
+    let assigned = filed(&noon).assign("p", "", &late).unwrap().0;
+    let escalated = filed(&noon).escalate("p", "r", &late).unwrap().0;
+    for case in [assigned, escalated] {
+        // Also for a clock that was set back since.
+        assert!(case.breached && case.is_breached(early.now), "{case:?}");
+        assert_eq!(case.sweep(&late).unwrap().1.action, "breached", "the sweep still marks it");
+    }
+    assert!(!filed(&noon).assign("p", "", &early).unwrap().0.breached);
+}
+
+#[test]
 fn reopening_arms_the_sweep_anew() {
     let rules = rules();
     let late = present(&rules, "2026-02-02T12:00:00Z", Tier::Ordinary);

@@ -108,6 +108,8 @@ async fn empty_requests_are_refused_or_answered(backend: Backend) {
     refused!(client, get_complaint, pb::GetComplaintRequest::default(), ["complaint_id"]);
     refused!(client, acknowledge_complaint, pb::AcknowledgeComplaintRequest::default(), and(&["owner_id"]));
     refused!(client, assign_complaint, pb::AssignComplaintRequest::default(), and(&["owner_id"]));
+    let ours = pb::AssignComplaintRequest { owner_id: "sweep ".into(), ..Default::default() };
+    refused!(client, assign_complaint, ours, and(&["owner_id"]));
     refused!(client, escalate_complaint, pb::EscalateComplaintRequest::default(), and(&["reason"]));
     refused!(client, await_customer, pb::AwaitCustomerRequest::default(), and(&["reason"]));
     refused!(client, resume_complaint, pb::ResumeComplaintRequest::default(), and(&[]));

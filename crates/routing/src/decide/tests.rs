@@ -224,7 +224,9 @@ fn a_second_complaint_is_asked_whether_it_is_the_first() {
     let says = |complaint_open| {
         let caller = Caller { complaint_open, ..of_tier(Tier::Small) };
         let decision = decide_at(&setup, noon(), caller, "phone", Purpose::Complaint);
-        decision.prompt.iter().any(|line| line.kind == PromptKind::Service && line.text.contains("the same matter"))
+        let has = |text: &str| decision.prompt.iter().any(|line| line.text.contains(text));
+        assert_ne!(has("about their open complaint"), has("file the complaint"), "{decision:?}");
+        has("about their open complaint")
     };
     assert!(says(true) && !says(false));
 }
@@ -236,6 +238,7 @@ fn where_we_get_in_touch_nobody_is_welcomed_and_a_no_is_a_no() {
         .into_iter()
         .chain([Tier::Important, Tier::Small].map(of_tier))
         .chain([Caller { complaint_open: true, ..of_tier(Tier::Major) }])
+        .chain([Caller { known: true, complaint_open: true, ..Caller::default() }])
         .chain((1..=7).map(|relationship| {
             let standing = standing(Tier::Ordinary, CustomerCode::B);
             let standing = Standing { relationship: relationship.try_into().unwrap(), ..standing };
@@ -248,8 +251,19 @@ fn where_we_get_in_touch_nobody_is_welcomed_and_a_no_is_a_no() {
             let ours = arrival.is_empty();
             assert_eq!(decision.prompt[0].text.starts_with("Say who you are"), ours, "{decision:?}");
             assert_eq!(has("take a no for a no."), ours, "{decision:?}");
-            assert!(!ours || !has("Welcome") && !has("take down the request"), "{decision:?}");
+            assert!(!ours || !has("Welcome"), "{decision:?}");
+            assert_eq!(has("their complaint"), caller.complaint_open, "{decision:?}");
         }
+    }
+    // Where nothing is open, we wait, and who called is told when we will answer.
+    let closed = setup_with(|channels, _| {
+        let hours = channel(channels, "shop").hours.clone();
+        channels.iter_mut().for_each(|channel| channel.hours = hours.clone());
+    });
+    for (arrival, says) in [("", "get in touch when it opens"), ("phone", "take down the request")] {
+        let decision = decide_at(&closed, evening(), of_tier(Tier::Small), arrival, Purpose::Order);
+        let service = |text: &str| decision.prompt.iter().any(|line| line.text.contains(text));
+        assert!(!decision.opening.open && service(says), "{decision:?}");
     }
 }
 

@@ -177,6 +177,9 @@ async fn an_update_sets_what_the_mask_names_and_nothing_else(backend: Backend) {
 async fn a_changed_queue_counts_from_then_on(backend: Backend) {
     let suite = Suite::start(backend).await;
     let mut client = suite.client.clone();
+    // What was answered before must not be answered again.
+    let decision = decide(&suite.client, id(1), "phone", Purpose::Order).await;
+    assert_eq!((decision.queue_id.as_str(), decision.priority), ("phone-general", 50));
     let get = pb::GetQueueRequest { queue_id: "phone-general".into() };
     let before = client.get_queue(get).await.unwrap().into_inner().queue.unwrap();
     let wanted = pb::Queue {
@@ -216,6 +219,7 @@ async fn a_changed_queue_counts_from_then_on(backend: Backend) {
 async fn without_an_enabled_queue_the_answer_says_what_is_missing(backend: Backend) {
     let suite = Suite::start(backend).await;
     let mut client = suite.client.clone();
+    decide(&suite.client, id(1), "phone", Purpose::Unspecified).await;
     let queues = client.list_queues(pb::ListQueuesRequest {}).await.unwrap().into_inner().queues;
     for queue in queues {
         let request_id = queue.queue_id.clone();
