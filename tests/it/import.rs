@@ -182,7 +182,11 @@ async fn bad_rows_go_to_a_file_with_line_and_reason_and_the_others_stand() {
     assert!(first.contains("3 recorded") && first.contains("6 rejected"), "{first}");
     let rejects = Path::new(file).with_extension("rejected.csv");
     assert!(first.contains(rejects.to_str().unwrap()), "{first}");
+    assert!(first.contains(&format!("Mend them in {file} and run the same command again")), "{first}");
+    let on_from_a_line = told(&[&import[..], &["--after-line", "3"]].concat()).await;
+    assert!(on_from_a_line.contains("run it again without --after-line"), "{on_from_a_line}");
     let written = std::fs::read_to_string(&rejects).unwrap();
+    assert_eq!(written.lines().next().unwrap(), "line,reason,receipt,customer,sold_at,total");
     let mut lines: Vec<_> = written.lines().skip(1).collect();
     lines.sort_unstable();
     let expected = [
