@@ -438,7 +438,7 @@ pub fn decision_rows(reply: &routing::DecideResponse) -> Vec<Vec<String>> {
         vec!["done within".to_owned(), view::duration(reply.target_handling_time.as_ref())],
         vec![
             "selling".to_owned(),
-            if reply.selling_paused { "paused: a complaint is open" } else { "allowed" }.to_owned(),
+            if reply.selling_paused { "paused until their complaint is settled" } else { "allowed" }.to_owned(),
         ],
         vec!["say".to_owned(), lines(reply.prompt.iter().map(|line| line.text.as_str()).collect())],
         vec!["because".to_owned(), lines(reply.reasons.iter().map(|reason| reason.text.as_str()).collect())],

@@ -45,13 +45,22 @@ pub fn lines(case: &Case, place: Place) -> Vec<Line> {
             add(PromptKind::Service, "This channel is closed now: take down the request and say when we will answer.");
         }
     }
-    match (case.caller.complaint_open, case.purpose) {
+    match (case.caller.complaint_open, case.purpose, ours) {
         // Not the usual words: they would have another one filed.
-        (true, Purpose::Complaint) => add(
+        (true, Purpose::Complaint, false) => add(
             PromptKind::Service,
             "Listen, apologise, and ask whether it is about their open complaint: if so, take it up there; file one only for another matter.",
         ),
-        (open, _) => {
+        (true, Purpose::Complaint, true) => {
+            add(
+                PromptKind::Service,
+                "Say where their complaint stands and what comes next, and ask whether that is right for them.",
+            );
+        }
+        (false, Purpose::Complaint, true) => {
+            add(PromptKind::Service, "Ask whether all is well; if they complain, listen, apologise, and file it.");
+        }
+        (open, _, _) => {
             if open {
                 add(PromptKind::Service, "A complaint of theirs is open: say where it stands before anything else.");
             }

@@ -229,6 +229,14 @@ fn a_second_complaint_is_asked_whether_it_is_the_first() {
         has("about their open complaint")
     };
     assert!(says(true) && !says(false));
+    // Where we get in touch about one, they have not come to us with another.
+    for (complaint_open, words) in [(true, "where their complaint stands"), (false, "Ask whether all is well")] {
+        let caller = Caller { complaint_open, ..of_tier(Tier::Small) };
+        let decision = decide_at(&setup, noon(), caller, "", Purpose::Complaint);
+        let service = decision.prompt.iter().filter(|line| line.kind == PromptKind::Service);
+        let said: Vec<_> = service.map(|line| line.text).collect();
+        assert!(said.len() == 2 && said[1].contains(words) && !said[1].contains("their open complaint"), "{said:?}");
+    }
 }
 
 #[test]
