@@ -7,7 +7,7 @@ use proto::{Encoded, routing::v1 as pb};
 use crate::decide::{Case, Decision, Reason};
 
 /// Cases whose answers are kept, of about a kilobyte each: the first that come up. There are some dozens of standings, times the channels to come in by and
-/// the purposes, so some thousands in all, of which few are frequent. Any beyond are decided each time.
+/// the purposes, so some thousands in all. Any beyond are decided each time.
 const MOST: usize = 8_192;
 
 /// The answers of one setup at one moment.

@@ -12,7 +12,7 @@ use crate::{
 /// Who does what is done.
 #[derive(Debug, Args)]
 pub struct Actor {
-    /// Who does this, for the history; left out, the owner (of a reopening, the customer)
+    /// Who does this, for the history; left out, the owner, if there is one (of a reopening, the customer)
     #[arg(long, value_name = "WHO", default_value = "", hide_default_value = true)]
     by: String,
 }

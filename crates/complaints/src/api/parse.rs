@@ -52,7 +52,12 @@ impl Target {
 /// Who works on a complaint or changes it: anybody but the service itself, whose doings stand in the history under names of their own.
 fn person(check: &mut Check, field: &str, text: &str, chars: RangeInclusive<usize>) -> String {
     let id = check.text(field, text, chars);
-    check.require(![SWEEP, SCORING].contains(&id.as_str()), field, "is what the service calls itself in the history");
+    let known = [SWEEP, SCORING].contains(&id.as_str());
+    check.require(
+        !known,
+        field,
+        "must be somebody's id: \"sweep\" and \"scoring\" are what the service calls itself in the history",
+    );
     id
 }
 
