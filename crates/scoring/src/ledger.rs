@@ -72,14 +72,27 @@ pub async fn record(tx: &Tx<'_>, scorer: &Scorer, calls: &[Call]) -> Result<Vec<
     }
     let causes: HashMap<Uuid, &Call> =
         admitted.iter().filter_map(|row| Some((row.row.customer, calls.get(row.call)?))).collect();
-    let batch = Batch::of(&admitted);
-    let touched = write_rows(tx, &batch, &mut customers, &mut results).await?;
     let cause = |id| causes.get(&id).map(|call| &call.span);
-    restate(tx, scorer, Purchase::CAUSE, customers, touched, cause).await?;
+    let batch = Batch::of(&admitted);
+    let additions = additions(batch.rows.iter().copied());
+    // Before the rows are written: what the ledger says of the time before them.
+    let sold = sold_before(tx, &additions, &customers).await?;
+    if tx.is_first_try() {
+        // All new, as usual: new rows should not pay for a look at what is there. A duplicate key runs the transaction again, and then looks.
+        count(&batch, &HashMap::new(), &mut results);
+        apply(&additions, &sold, &mut customers);
+        let touched = additions.into_keys().collect();
+        store::purchase::will_write(tx).await?;
+        restate(tx, scorer, Purchase::CAUSE, customers, touched, cause, rows::insert(tx, &batch.rows)).await?;
+    } else {
+        let touched = correct(tx, &batch, &sold, &mut customers, &mut results).await?;
+        restate(tx, scorer, Purchase::CAUSE, customers, touched, cause, std::future::ready(Ok(()))).await?;
+    }
     Ok(results)
 }
 
-/// Computes the standings of whom rows touched anew, publishes those that changed, and writes them all.
+/// Computes the standings of whom rows touched anew, publishes those that changed, and writes them all. What there is to write before them, the
+/// database writes while the standings are computed.
 async fn restate<'a>(
     tx: &Tx<'_>,
     scorer: &Scorer,
@@ -87,10 +100,24 @@ async fn restate<'a>(
     mut customers: HashMap<Uuid, Customer>,
     touched: BTreeSet<Uuid>,
     cause: impl Fn(Uuid) -> Option<&'a tracing::Span>,
+    before: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     let mut findings = Findings::new(tx, scorer, why, &touched).await?;
     let has_not_bought = |customer: &&mut Customer| customer.summary.occasions == 0 && touched.contains(&customer.id);
     findings.estimate(tx, customers.values_mut().filter(has_not_bought)).await?;
+    let ((), changed) = futures::try_join!(before, judge(tx, &mut findings, customers, touched, cause))?;
+    store::customer::write(tx, changed.iter()).await?;
+    findings.write(tx).await
+}
+
+/// Computes standings and publishes those that changed; whose rows are to be written.
+async fn judge<'a>(
+    tx: &Tx<'_>,
+    findings: &mut Findings<'_>,
+    mut customers: HashMap<Uuid, Customer>,
+    touched: BTreeSet<Uuid>,
+    cause: impl Fn(Uuid) -> Option<&'a tracing::Span>,
+) -> Result<Vec<Customer>> {
     let mut changed = Vec::with_capacity(touched.len());
     for (index, id) in touched.into_iter().enumerate() {
         standing::breathe(index).await;
@@ -103,8 +130,7 @@ async fn restate<'a>(
         };
         changed.push(customer);
     }
-    store::customer::write(tx, changed.iter()).await?;
-    findings.write(tx).await
+    Ok(changed)
 }
 
 /// Records one call of rows that tell of no purchase: costs and payments.
@@ -145,7 +171,7 @@ pub async fn record_others<R: Stored<N>, const N: usize>(
     // Nobody else: payments change nothing that is kept of a customer.
     let moved = |id: &Uuid, change: i64| change != 0 || customers.get(id).is_some_and(|customer| customer.is_new);
     let touched = changes.into_iter().filter(|(id, change)| moved(id, *change)).map(|(id, _)| id).collect();
-    restate(tx, scorer, R::CAUSE, customers, touched, |_| Some(&call.span)).await?;
+    restate(tx, scorer, R::CAUSE, customers, touched, |_| Some(&call.span), std::future::ready(Ok(()))).await?;
     results.pop().ok_or_else(|| chassis::Error::Internal("a batch without a result".to_owned()))
 }
 
@@ -249,32 +275,22 @@ impl<'a, R: Row> Sorted<'a, R> {
     }
 }
 
-/// Writes the rows and brings the summaries up to date; whom they touch, by id.
-async fn write_rows(
+/// Writes rows of which some are there, and brings the summaries up to date; whom they touch, by id.
+async fn correct(
     tx: &Tx<'_>,
     batch: &Batch<'_, Purchase>,
+    sold: &Days,
     customers: &mut HashMap<Uuid, Customer>,
     results: &mut [Recorded],
 ) -> Result<BTreeSet<Uuid>> {
-    let additions = additions(batch.rows.iter().copied());
-    // Before the rows are written: what the ledger says of the time before them.
-    let sold = sold_before(tx, &additions, customers).await?;
-    if tx.is_first_try() {
-        // All new, as usual: new rows should not pay for a look at what is there. A duplicate key runs the transaction again, and then looks.
-        rows::insert(tx, &batch.rows).await?;
-        count(batch, &HashMap::new(), results);
-        apply(&additions, &sold, customers);
-        return Ok(additions.into_keys().collect());
-    }
-
     let there = rows::lock(tx, &batch.rows).await?;
     let Sorted { new, replaced } = Sorted::of(batch, &there);
     rows::insert(tx, &new).await?;
     rows::replace(tx, &replaced).await?;
     count(batch, &there, results);
 
-    let additions = self::additions(new.into_iter());
-    apply(&additions, &sold, customers);
+    let additions = additions(new.into_iter());
+    apply(&additions, sold, customers);
     let mut touched: BTreeSet<Uuid> = additions.into_keys().collect();
     if !replaced.is_empty() {
         // A correction may take anything away, the first day or the last: add up anew, for whose row it was, too.

@@ -187,9 +187,12 @@ async fn run<C: ConnectionTrait, const N: usize>(
     connection: &C,
     mut chunks: Chunks<'_, impl ExactSizeIterator<Item = [Value; N]>>,
 ) -> Result<u64> {
-    let mut affected = 0;
-    while let Some(statement) = chunks.next()? {
-        affected += connection.execute_raw(statement).await?.rows_affected();
+    let (mut affected, mut next) = (0, chunks.next()?);
+    while let Some(statement) = next {
+        // The next statement is made while the database is busy with this one.
+        let (done, made) = futures::join!(connection.execute_raw(statement), async { chunks.next() });
+        affected += done?.rows_affected();
+        next = made?;
     }
     Ok(affected)
 }
@@ -198,9 +201,11 @@ async fn fetch<C: ConnectionTrait, const N: usize>(
     connection: &C,
     mut chunks: Chunks<'_, impl ExactSizeIterator<Item = [Value; N]>>,
 ) -> Result<Vec<QueryResult>> {
-    let mut found = Vec::new();
-    while let Some(statement) = chunks.next()? {
-        found.extend(connection.query_all_raw(statement).await?);
+    let (mut found, mut next) = (Vec::new(), chunks.next()?);
+    while let Some(statement) = next {
+        let (done, made) = futures::join!(connection.query_all_raw(statement), async { chunks.next() });
+        found.append(&mut done?);
+        next = made?;
     }
     Ok(found)
 }

@@ -4,7 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 use chassis::{Error, Result};
 use proto::scoring::v1 as pb;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
+use tracing::Instrument;
 
 use super::{Api, books::Parsed};
 use crate::{
@@ -71,14 +73,16 @@ impl Api {
         batches: Streaming<pb::StreamPurchasesRequest>,
     ) -> Result<pb::StreamPurchasesResponse, Status> {
         let (ahead, waiting) = mpsc::channel(AHEAD);
-        // What was read before an error is written all the same; what cannot be written ends the reading.
-        let reading = async { Ok(self.read_batches(batches, ahead).await) };
-        let (read, response) = futures::try_join!(reading, self.write_batches(waiting))?;
+        // In a task of its own, on another core. What was read before an error is written all the same; what cannot be written ends the reading.
+        let reading = tokio::spawn(self.clone().read_batches(batches, ahead).in_current_span());
+        let reading = AbortOnDropHandle::new(reading);
+        let response = self.write_batches(waiting).await?;
+        let read = reading.await.map_err(|error| Error::Internal(format!("reading a stream broke off: {error}")))?;
         read.map(|()| response)
     }
 
     async fn read_batches(
-        &self,
+        self,
         mut batches: Streaming<pb::StreamPurchasesRequest>,
         ahead: mpsc::Sender<Parsed<Purchase>>,
     ) -> Result<(), Status> {

@@ -94,20 +94,30 @@ fn values(customer: &Customer) -> [Value; 21] {
     ]
 }
 
+fn by_id(rows: &[QueryResult]) -> Result<HashMap<Uuid, Customer>> {
+    // Thousands of them, and none small: a map that grows would move each several times.
+    let mut customers = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let customer = read(row)?;
+        customers.insert(customer.id, customer);
+    }
+    Ok(customers)
+}
+
 /// Reads customers and locks them until the transaction ends. `ids` are sorted, so that two transactions never wait for each other
 /// in a circle.
 pub async fn lock(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>> {
     let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (");
     let tail = format!(") ORDER BY customer_id{}", tx.for_update());
     let rows = bulk::find(&**tx, &head, ids.iter().map(|id| [(*id).into()]), &tail).await?;
-    rows.iter().map(|row| read(row).map(|customer| (customer.id, customer))).collect()
+    by_id(&rows)
 }
 
 /// Reads customers as they are.
 pub async fn find<C: ConnectionTrait>(connection: &C, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>> {
     let head = format!("SELECT {COLUMNS} FROM customer WHERE customer_id IN (");
     let rows = bulk::find(connection, &head, ids.iter().map(|id| [(*id).into()]), ")").await?;
-    rows.iter().map(|row| read(row).map(|customer| (customer.id, customer))).collect()
+    by_id(&rows)
 }
 
 /// Writes customers whose rows are locked, and inserts those marked as new. Where another transaction inserted the same one, the

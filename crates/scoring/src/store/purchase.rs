@@ -66,6 +66,15 @@ pub async fn any_locked(tx: &Tx<'_>) -> Result<bool> {
     Ok(tx.query_one_raw(sql(&**tx, text, [])).await?.is_some())
 }
 
+/// Says that purchases are going to be written, before they are: from here on nobody changes what the books are kept in until the transaction ends
+/// (see [`any_locked`]).
+pub async fn will_write(tx: &Tx<'_>) -> Result<()> {
+    if tx.get_database_backend() == DatabaseBackend::Postgres {
+        tx.execute_unprepared("LOCK TABLE purchase IN ROW EXCLUSIVE MODE").await?;
+    }
+    Ok(())
+}
+
 /// Which of these days of these customers have a sale.
 pub async fn sold(tx: &Tx<'_>, days: &[(Uuid, Day)]) -> Result<HashSet<(Uuid, Day)>> {
     let head = "SELECT DISTINCT purchase.customer_id, purchase.day FROM (";
