@@ -35,7 +35,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Answers that a server may send as `Prepared`. Clients receive them as any other.
-const PREPARED: [&str; 1] = [".clientele.routing.v1.DecideResponse"];
+const PREPARED: [&str; 5] = [
+    ".clientele.routing.v1.DecideResponse",
+    ".clientele.complaints.v1.WatchComplaintsResponse",
+    ".clientele.profiles.v1.WatchCustomersResponse",
+    ".clientele.routing.v1.WatchContactsResponse",
+    ".clientele.scoring.v1.WatchScoresResponse",
+];
 
 /// Clients and servers, generated apart since what they have for an answer may differ.
 struct Services {

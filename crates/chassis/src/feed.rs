@@ -5,10 +5,10 @@
 //! order *is* the order of commits, on both databases: no change can appear behind a reader's back.
 //!
 //! **Serving.** [`watch()`] reads the outbox by number, from a cursor, or from a snapshot that joins it without seam. What this process has just
-//! committed it keeps in memory, so that whoever follows closely costs no query.
+//! committed it keeps in memory as it is sent, so that whoever follows closely costs no query, and many not much more than one.
 //!
 //! **Following.** [`follow()`] applies changes and keeps the cursor in one transaction of the follower's own database.
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use prost::bytes::Bytes;
@@ -38,7 +38,9 @@ pub use follow::{Change, Follow, Turn, Turned, follow, follow_whole};
 pub use kept::Kept;
 pub use newest::{Newest, newest};
 pub use watch::{Snapshot, Source, watch};
-pub use wire::{Complaints, Contacts, Customers, Entries, Feed, Scores, respond, spawn_follow, spawn_follow_whole};
+pub use wire::{
+    Answers, Complaints, Contacts, Customers, Entries, Feed, Scores, serve, spawn_follow, spawn_follow_whole,
+};
 
 /// How soon a watcher notices what another process committed to the same database.
 const POLL: Duration = Duration::from_millis(25);
@@ -87,7 +89,7 @@ pub(crate) async fn append(tx: &DatabaseTransaction, changes: Vec<Pending>, cloc
     let create_time = clock.now_micros();
     let number = |(change, seq): (Pending, i64)| {
         let Pending { topic, key, payload, traceparent } = change;
-        Committed { seq, topic, key, payload, traceparent, create_time }
+        Committed { seq, topic, key, payload, traceparent, create_time, sent: OnceLock::new() }
     };
     let changes: Vec<_> = changes.into_iter().zip(last - count + 1..).map(number).collect();
     outbox::write(tx, &changes).await?;

@@ -3,11 +3,10 @@ use std::sync::Arc;
 
 use chassis::{
     Context, Db, Error, Result, Tx,
-    feed::{self, Event, Source},
+    feed::{self, Entry, Event, Source},
     idempotency,
     parse::Check,
 };
-use futures::{TryStreamExt, stream::BoxStream};
 use prost::Message;
 use proto::complaints::v1::{self as pb, complaints_server::Complaints};
 use tonic::{Request, Response, Status};
@@ -246,7 +245,7 @@ impl Complaints for Api {
         Ok(Response::new(reply))
     }
 
-    type WatchComplaintsStream = BoxStream<'static, Result<pb::WatchComplaintsResponse, Status>>;
+    type WatchComplaintsStream = feed::Answers<feed::Complaints>;
 
     async fn watch_complaints(
         &self,
@@ -270,16 +269,14 @@ impl Complaints for Api {
             shutdown: self.context.shutdown.clone(),
         };
         let (rules, clock) = (Arc::clone(&self.rules), self.context.clock.clone());
-        let entries = feed::watch(source, &request.cursor, request.only_new).await?.map_ok(move |mut entry| {
-            // Items of a snapshot have no cursor, and come as they are stored: what follows from the moment is added here.
-            if let Event::Change(pb::ComplaintChange { complaint: Some(complaint), .. }) = &mut entry.event
-                && entry.position.cursor.is_empty()
-            {
+        // Items of a snapshot come as they are stored: what follows from the moment is added here.
+        let finish = move |entry: &mut Entry<pb::ComplaintChange>| {
+            if let Event::Change(pb::ComplaintChange { complaint: Some(complaint), .. }) = &mut entry.event {
                 reply::as_of(complaint, clock.now(), &rules);
             }
-            entry
-        });
-        Ok(Response::new(feed::respond::<feed::Complaints>(entries)))
+        };
+        let answers = feed::serve::<feed::Complaints>(source, &request.cursor, request.only_new, finish).await?;
+        Ok(Response::new(answers))
     }
 }
 

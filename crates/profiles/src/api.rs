@@ -12,7 +12,6 @@ use chassis::{
     page::{self, Page},
     parse::Check,
 };
-use futures::stream::BoxStream;
 use proto::{
     profiles::v1::{self as pb, profiles_server::Profiles},
     scoring::v1::{CustomerCode, LifeCycleStage, Relationship, Tier},
@@ -250,7 +249,7 @@ impl Profiles for Api {
         Ok(Response::new(reply))
     }
 
-    type WatchCustomersStream = BoxStream<'static, Result<pb::WatchCustomersResponse, Status>>;
+    type WatchCustomersStream = feed::Answers<feed::Customers>;
 
     async fn watch_customers(
         &self,
@@ -258,8 +257,8 @@ impl Profiles for Api {
     ) -> Result<Response<Self::WatchCustomersStream>, Status> {
         let request = request.into_inner();
         let source = Source { db: self.db.clone(), topic: TOPIC, snapshot, shutdown: self.context.shutdown.clone() };
-        let entries = feed::watch::<pb::Customer>(source, &request.cursor, request.only_new).await?;
-        Ok(Response::new(feed::respond::<feed::Customers>(entries)))
+        let answers = feed::serve::<feed::Customers>(source, &request.cursor, request.only_new, |_| ()).await?;
+        Ok(Response::new(answers))
     }
 }
 

@@ -15,6 +15,11 @@ impl<M: Message> Encoded<M> {
     pub fn of(message: &M) -> Self {
         Self(message.encode_to_vec().into(), PhantomData)
     }
+
+    /// Fields that were encoded by other means.
+    pub fn raw(fields: Bytes) -> Self {
+        Self(fields, PhantomData)
+    }
 }
 
 impl<M> Clone for Encoded<M> {
@@ -49,6 +54,12 @@ pub struct Prepared<M> {
 impl<M> From<M> for Prepared<M> {
     fn from(fields: M) -> Self {
         Self { fields, shared: Encoded::default() }
+    }
+}
+
+impl<M: Default> From<Encoded<M>> for Prepared<M> {
+    fn from(shared: Encoded<M>) -> Self {
+        Self { fields: M::default(), shared }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Every RPC. `Decide` stands here; contacts, channels and queues in the files beside.
-use chassis::{Context, Db, Error, Result, parse::Check, telemetry};
-use futures::stream::BoxStream;
+use chassis::{Context, Db, Error, Result, feed, parse::Check, telemetry};
 use proto::{
     Prepared,
     routing::v1::{self as pb, decide_request::Who, routing_server::Routing},
@@ -101,7 +100,7 @@ impl Routing for Api {
         Ok(Response::new(self.list(request.into_inner()).await?))
     }
 
-    type WatchContactsStream = BoxStream<'static, Result<pb::WatchContactsResponse, Status>>;
+    type WatchContactsStream = feed::Answers<feed::Contacts>;
 
     async fn watch_contacts(
         &self,

@@ -1,5 +1,7 @@
 //! `outbox`: what transactions published, in pages. A page holds changes of one transaction, so a thousand changes cost little more than one: most of what
 //! a row costs is the row.
+use std::sync::OnceLock;
+
 use prost::{Message, bytes::Bytes};
 use sea_orm::{ConnectionTrait, TryGetable};
 use uuid::Uuid;
@@ -72,7 +74,15 @@ impl Page {
         let read = |(seq, item): (i64, Item)| {
             let key = Uuid::from_slice(&item.key).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))?;
             let cause = (item.cause as usize).checked_sub(1).and_then(|place| self.causes.get(place));
-            Ok(Committed { seq, topic, key, payload: item.payload, traceparent: cause.cloned(), create_time })
+            Ok(Committed {
+                seq,
+                topic,
+                key,
+                payload: item.payload,
+                traceparent: cause.cloned(),
+                create_time,
+                sent: OnceLock::new(),
+            })
         };
         (first..).zip(self.changes).filter(wanted).map(read).collect()
     }
@@ -194,6 +204,7 @@ mod tests {
             payload: Bytes::from(seq.to_string()),
             traceparent: cause.map(str::to_owned),
             create_time: 7,
+            sent: OnceLock::new(),
         }
     }
 

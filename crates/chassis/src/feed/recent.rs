@@ -1,16 +1,27 @@
 //! The latest changes that this process committed, in memory: whoever follows closely need not read them back from the database.
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use prost::bytes::Bytes;
+use prost::{
+    Message,
+    bytes::Bytes,
+    encoding::{self, message},
+};
+use proto::common::v1::FeedPosition;
 use uuid::Uuid;
 
-/// Bytes of changes kept: some thousand changes, a moment's worth under load.
-const MAX_BYTES: usize = 1 << 20;
-/// What a change takes besides its message.
-const OVERHEAD: usize = 128;
+use super::{encode_cursor, position};
+
+/// The fields of position and change in the answers of all `Watch…` RPCs.
+const POSITION: u32 = 1;
+const CHANGE: u32 = 2;
+
+/// Bytes of changes kept: some ten thousand changes, as many as a large transaction makes, and a moment's worth of small ones.
+const MAX_BYTES: usize = 4 << 20;
+/// What a change takes besides its message, which it holds twice once it was sent.
+const OVERHEAD: usize = 256;
 
 /// A change as it was committed.
 #[derive(Debug)]
@@ -22,11 +33,31 @@ pub(crate) struct Committed {
     pub(super) traceparent: Option<String>,
     /// Microseconds since 1970.
     pub(super) create_time: i64,
+    /// As it is sent, once it was.
+    pub(super) sent: OnceLock<Bytes>,
 }
 
 impl Committed {
     fn bytes(&self) -> usize {
-        self.payload.len() + OVERHEAD
+        2 * self.payload.len() + OVERHEAD
+    }
+
+    /// Where it stands in the feed of the database with this epoch.
+    pub(super) fn position(&self, epoch: Uuid) -> FeedPosition {
+        let cursor = encode_cursor(epoch, self.topic, self.seq);
+        position(cursor, self.seq, self.create_time, self.traceparent.clone())
+    }
+
+    /// The answer of a `Watch…` RPC that tells of it: the same to all who watch, so it is made once.
+    pub(super) fn sent(&self, epoch: Uuid) -> Bytes {
+        let encode = || {
+            let position = self.position(epoch);
+            let mut buffer = Vec::with_capacity(position.encoded_len() + self.payload.len() + 16);
+            message::encode(POSITION, &position, &mut buffer);
+            encoding::bytes::encode(CHANGE, &self.payload, &mut buffer);
+            buffer.into()
+        };
+        self.sent.get_or_init(encode).clone()
     }
 }
 
@@ -99,6 +130,7 @@ mod tests {
             payload: vec![0; 100].into(),
             traceparent: None,
             create_time: 0,
+            sent: OnceLock::new(),
         };
         seqs.map(change).collect()
     }

@@ -1,8 +1,8 @@
 //! The serving side of a feed: a stream that reads the outbox only as fast as its reader takes, and holds two pages at most.
-use std::{collections::VecDeque, marker::PhantomData, time::Duration};
+use std::{collections::VecDeque, marker::PhantomData, sync::Arc, time::Duration};
 
-use futures::Stream;
-use proto::common::v1::FeedMark;
+use futures::{Stream, StreamExt};
+use proto::common::v1::{FeedMark, FeedPosition};
 use sea_orm::DatabaseTransaction;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,35 @@ pub async fn watch<M>(
 where
     M: prost::Message + Default + 'static,
 {
+    let (epoch, items) = items(source, cursor, only_new).await?;
+    Ok(items.map(move |item| match item? {
+        Item::Entry(entry) => Ok(entry),
+        Item::Change(change) => Ok(Entry { event: Event::Change(message(&change)?), position: change.position(epoch) }),
+    }))
+}
+
+/// What a stream is made of.
+pub(super) enum Item<M> {
+    /// A mark, or what belongs to a snapshot and so has no cursor.
+    Entry(Entry<M>),
+    /// A change behind it.
+    Change(Arc<Committed>),
+}
+
+fn message<M: prost::Message + Default>(change: &Committed) -> Result<M> {
+    let seq = change.seq;
+    M::decode(change.payload.clone()).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))
+}
+
+/// Starts a stream as [`watch`] does, of changes that nobody has looked into; and the epoch of the database.
+pub(super) async fn items<M>(
+    source: Source<M>,
+    cursor: &str,
+    only_new: bool,
+) -> Result<(Uuid, impl Stream<Item = Result<Item<M>>> + Send + use<M>)>
+where
+    M: prost::Message + Default + 'static,
+{
     let (epoch, head, trimmed) = read_head(source.db.read()).await?;
     let (phase, after) = if !cursor.is_empty() {
         let after = decode_cursor(epoch, source.topic, cursor)?;
@@ -79,10 +108,11 @@ where
         latest,
         _message: PhantomData,
     };
-    Ok(futures::stream::try_unfold(state, |mut reader| async move {
-        let entry = reader.next().await?;
-        Ok(entry.map(|entry| (entry, reader)))
-    }))
+    let items = futures::stream::try_unfold(state, |mut reader| async move {
+        let item = reader.next().await?;
+        Ok(item.map(|item| (item, reader)))
+    });
+    Ok((epoch, items))
 }
 
 #[derive(Clone, Copy)]
@@ -107,7 +137,7 @@ struct Reader<M> {
     /// For each page of the snapshot its last key and the feed's head when it was read: a change whose number is not above the head of its
     /// key's page is in that page already. Empty after the seam.
     pages: Vec<(Uuid, i64)>,
-    ready: VecDeque<Entry<M>>,
+    ready: VecDeque<Item<M>>,
     /// When the next sign of life is due. Other topics' changes wake this reader and do not put it off.
     sign_due: Option<Instant>,
     latest: tokio::sync::watch::Receiver<i64>,
@@ -115,11 +145,11 @@ struct Reader<M> {
 }
 
 impl<M: prost::Message + Default> Reader<M> {
-    async fn next(&mut self) -> Result<Option<Entry<M>>> {
+    async fn next(&mut self) -> Result<Option<Item<M>>> {
         loop {
-            if let Some(entry) = self.ready.pop_front() {
+            if let Some(item) = self.ready.pop_front() {
                 self.sign_due = None;
-                return Ok(Some(entry));
+                return Ok(Some(item));
             }
             if self.source.shutdown.is_cancelled() {
                 return Err(Error::NotServing("this replica"));
@@ -157,24 +187,28 @@ impl<M: prost::Message + Default> Reader<M> {
         let last = if complete { Uuid::max() } else { rows.last().map_or(Uuid::max(), |row| row.0) };
         self.pages.push((last, head));
         let now = self.source.db.clock().now_micros();
-        self.ready.extend(rows.into_iter().map(|(_, message)| Entry {
-            // Of the first page throughout, so that the numbers never step back from the snapshot to what follows.
-            position: position(String::new(), self.after, now, None),
-            event: Event::Change(message),
+        self.ready.extend(rows.into_iter().map(|(_, message)| {
+            Item::Entry(Entry {
+                // Of the first page throughout, so that the numbers never step back from the snapshot to what follows.
+                position: position(String::new(), self.after, now, None),
+                event: Event::Change(message),
+            })
         }));
         self.phase = if complete { Phase::Seam { to: head } } else { Phase::Snapshot { after: Some(last) } };
         Ok(())
     }
 
     fn complete(&mut self) {
-        let cursor = encode_cursor(self.epoch, self.source.topic, self.after);
-        let now = self.source.db.clock().now_micros();
-        self.ready.push_back(Entry {
-            position: position(cursor, self.after, now, None),
-            event: Event::Mark(FeedMark::SnapshotComplete),
-        });
+        self.mark(FeedMark::SnapshotComplete);
         self.pages = Vec::new();
         self.phase = Phase::Live;
+    }
+
+    /// A mark behind all that was read.
+    fn mark(&mut self, mark: FeedMark) {
+        let cursor = encode_cursor(self.epoch, self.source.topic, self.after);
+        let position = position(cursor, self.after, self.source.db.clock().now_micros(), None);
+        self.ready.push_back(Item::Entry(Entry { position, event: Event::Mark(mark) }));
     }
 
     /// Reads the next page of the changes up to `to`, which is committed; whether that was all.
@@ -183,7 +217,7 @@ impl<M: prost::Message + Default> Reader<M> {
             return Ok(true);
         }
         if let Some((changes, last)) = self.source.db.feed().recent.read(self.source.topic, self.after, to, PAGE) {
-            for change in &changes {
+            for change in changes {
                 self.take(change)?;
             }
             self.after = last;
@@ -196,26 +230,25 @@ impl<M: prost::Message + Default> Reader<M> {
         if trimmed > self.after {
             return Err(Error::CursorTooOld);
         }
-        for change in &changes {
-            self.take(change)?;
+        for change in changes {
+            self.take(Arc::new(change))?;
         }
         self.after = last;
         Ok(last >= to)
     }
 
-    fn take(&mut self, change: &Committed) -> Result<()> {
-        let Committed { seq, payload, traceparent, .. } = change;
-        self.after = *seq;
-        if self.in_snapshot(change.key, *seq) {
+    fn take(&mut self, change: Arc<Committed>) -> Result<()> {
+        self.after = change.seq;
+        if self.in_snapshot(change.key, change.seq) {
             return Ok(());
         }
-        let message = M::decode(payload.clone()).map_err(|error| Error::Internal(format!("outbox {seq}: {error}")))?;
-        let cursor = match self.phase {
-            Phase::Live => encode_cursor(self.epoch, self.source.topic, *seq),
-            Phase::Snapshot { .. } | Phase::Seam { .. } => String::new(),
-        };
-        let position = position(cursor, *seq, change.create_time, traceparent.clone());
-        self.ready.push_back(Entry { position, event: Event::Change(message) });
+        self.ready.push_back(match self.phase {
+            Phase::Live => Item::Change(change),
+            Phase::Snapshot { .. } | Phase::Seam { .. } => Item::Entry(Entry {
+                event: Event::Change(message(&change)?),
+                position: FeedPosition { cursor: String::new(), ..change.position(self.epoch) },
+            }),
+        });
         Ok(())
     }
 
@@ -227,19 +260,18 @@ impl<M: prost::Message + Default> Reader<M> {
     async fn wait(&mut self) -> Result<()> {
         let after = self.after;
         let due = *self.sign_due.get_or_insert_with(|| Instant::now() + HEARTBEAT);
-        tokio::select! {
+        let silent = tokio::select! {
             biased;
-            () = self.source.shutdown.cancelled() => Err(Error::NotServing("this replica")),
-            () = tokio::time::sleep_until(due) => {
-                let cursor = encode_cursor(self.epoch, self.source.topic, after);
-                let now = self.source.db.clock().now_micros();
-                self.ready.push_back(Entry { position: position(cursor, after, now, None), event: Event::Mark(FeedMark::Heartbeat) });
-                Ok(())
+            () = self.source.shutdown.cancelled() => return Err(Error::NotServing("this replica")),
+            () = tokio::time::sleep_until(due) => true,
+            changed = self.latest.wait_for(|latest| *latest > after) => {
+                changed.map_err(|_| Error::NotServing("this replica"))?;
+                false
             }
-            changed = self.latest.wait_for(|latest| *latest > after) => match changed {
-                Ok(_) => Ok(()),
-                Err(_) => Err(Error::NotServing("this replica")),
-            },
+        };
+        if silent {
+            self.mark(FeedMark::Heartbeat);
         }
+        Ok(())
     }
 }

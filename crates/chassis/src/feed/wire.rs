@@ -1,8 +1,9 @@
 //! The suite's feeds as they go over the wire: one line for each `Watch…` RPC, so that publishing and following look alike everywhere.
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, stream::BoxStream};
+use futures::{StreamExt, stream::BoxStream};
 use proto::{
+    Encoded, Prepared,
     common::v1::FeedMark,
     complaints::v1::{self as complaints, complaints_client::ComplaintsClient},
     profiles::v1::{self as profiles, profiles_client::ProfilesClient},
@@ -11,7 +12,10 @@ use proto::{
 };
 use tonic::Status;
 
-use super::{Change, Entry, Event, Follow, Turned, follow_whole};
+use super::{
+    Change, Entry, Event, Follow, Source, Turned, follow_whole,
+    watch::{Item, items},
+};
 use crate::{
     context::Context,
     db::{BoxFuture, Db, Tx},
@@ -30,7 +34,7 @@ pub trait Feed: Send + Sync + 'static {
     /// What changes.
     type Change: prost::Message + Default + Send + Sync + 'static;
     /// One message of the RPC.
-    type Response: Send + 'static;
+    type Response: prost::Message + Default + Send + 'static;
 
     /// An entry as the RPC sends it.
     fn response(entry: Entry<Self::Change>) -> Self::Response;
@@ -104,11 +108,29 @@ feed! {
     routing::watch_contacts_response::Event, Contact(routing::Contact)
 }
 
-/// A stream of [`super::watch()`] as a `Watch…` RPC answers with it.
-pub fn respond<F: Feed>(
-    entries: impl Stream<Item = Result<Entry<F::Change>>> + Send + 'static,
-) -> BoxStream<'static, Result<F::Response, Status>> {
-    entries.map(|entry| entry.map(F::response).map_err(Status::from)).boxed()
+/// What a `Watch…` RPC answers with.
+pub type Answers<F> = BoxStream<'static, Result<Prepared<<F as Feed>::Response>, Status>>;
+
+/// Answers a `Watch…` RPC, as [`watch()`](super::watch()) does within a service. `finish` is given what belongs to a snapshot, and the marks; a change
+/// goes out as it was published.
+///
+/// # Errors
+/// As [`watch()`](super::watch()).
+pub async fn serve<F: Feed>(
+    source: Source<F::Change>,
+    cursor: &str,
+    only_new: bool,
+    finish: impl Fn(&mut Entry<F::Change>) + Send + 'static,
+) -> Result<Answers<F>> {
+    let (epoch, items) = items(source, cursor, only_new).await?;
+    let answers = items.map(move |item| match item? {
+        Item::Change(change) => Ok(Encoded::raw(change.sent(epoch)).into()),
+        Item::Entry(mut entry) => {
+            finish(&mut entry);
+            Ok(F::response(entry).into())
+        }
+    });
+    Ok(answers.boxed())
 }
 
 /// Follows a peer's feed into `db` in the background, until the service drains: see [`follow()`](super::follow()).
@@ -144,4 +166,53 @@ where
     );
     context.spawn(F::PEER, task);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use prost::Message;
+    use uuid::Uuid;
+
+    use super::{
+        super::{position, recent::Committed},
+        *,
+    };
+
+    /// What goes out as it was published says what an entry would have said.
+    fn is_sent_as_it_is<F: Feed>(change: F::Change)
+    where
+        F::Change: Clone,
+        F::Response: PartialEq + std::fmt::Debug,
+    {
+        let epoch = Uuid::from_u128(7);
+        let traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+        let committed = Committed {
+            seq: 5,
+            topic: "topic",
+            key: Uuid::nil(),
+            payload: change.encode_to_vec().into(),
+            traceparent: traceparent.clone(),
+            create_time: 1_234_567,
+            sent: OnceLock::new(),
+        };
+        let position = position(super::super::encode_cursor(epoch, "topic", 5), 5, 1_234_567, traceparent);
+        let expected = F::response(Entry { position, event: Event::Change(change) });
+        let first = committed.sent(epoch);
+        assert_eq!(F::Response::decode(first.clone()).unwrap(), expected);
+        assert_eq!(committed.sent(epoch).as_ptr(), first.as_ptr(), "made twice");
+    }
+
+    #[test]
+    fn a_change_goes_out_as_it_was_published() {
+        let customer_id = "01a206be-05e7-72a0-b21c-893e87c263b8".to_owned();
+        let standing = scoring::Standing { customer_id: customer_id.clone(), revision: 3, ..Default::default() };
+        is_sent_as_it_is::<Scores>(scoring::ScoreChange { standing: Some(standing), ..Default::default() });
+        is_sent_as_it_is::<Customers>(profiles::Customer { customer_id: customer_id.clone(), ..Default::default() });
+        let complaint = complaints::Complaint { customer_id: customer_id.clone(), ..Default::default() };
+        let change = complaints::ComplaintChange { complaint: Some(complaint), ..Default::default() };
+        is_sent_as_it_is::<Complaints>(change);
+        is_sent_as_it_is::<Contacts>(routing::Contact { customer_id, ..Default::default() });
+    }
 }

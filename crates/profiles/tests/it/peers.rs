@@ -7,6 +7,7 @@ use std::{
 use chassis::{Context, Service, server::Rpcs};
 use futures::{Stream, StreamExt, stream};
 use proto::{
+    Prepared,
     common::v1::{FeedMark, FeedPosition},
     complaints::v1 as cpb,
     scoring::v1 as spb,
@@ -193,7 +194,7 @@ macro_rules! not_played {
 
 #[tonic::async_trait]
 impl spb::scoring_server::Scoring for FakeScoring {
-    type WatchScoresStream = Boxed<spb::WatchScoresResponse>;
+    type WatchScoresStream = Boxed<Prepared<spb::WatchScoresResponse>>;
     type WatchSegmentStream = Boxed<spb::WatchSegmentResponse>;
 
     async fn watch_scores(
@@ -204,7 +205,7 @@ impl spb::scoring_server::Scoring for FakeScoring {
         let stream =
             self.log.watch(&request.get_ref().cursor, self.context.as_ref().unwrap(), |position, change| {
                 let event = change.map_or(Event::Mark(FeedMark::SnapshotComplete.into()), Event::Change);
-                spb::WatchScoresResponse { position: Some(position), event: Some(event) }
+                spb::WatchScoresResponse { position: Some(position), event: Some(event) }.into()
             })?;
         Ok(Response::new(stream))
     }
@@ -251,7 +252,7 @@ impl spb::scoring_server::Scoring for FakeScoring {
 
 #[tonic::async_trait]
 impl cpb::complaints_server::Complaints for FakeComplaints {
-    type WatchComplaintsStream = Boxed<cpb::WatchComplaintsResponse>;
+    type WatchComplaintsStream = Boxed<Prepared<cpb::WatchComplaintsResponse>>;
 
     async fn watch_complaints(
         &self,
@@ -261,7 +262,7 @@ impl cpb::complaints_server::Complaints for FakeComplaints {
         let stream =
             self.log.watch(&request.get_ref().cursor, self.context.as_ref().unwrap(), |position, change| {
                 let event = change.map_or(Event::Mark(FeedMark::SnapshotComplete.into()), Event::Change);
-                cpb::WatchComplaintsResponse { position: Some(position), event: Some(event) }
+                cpb::WatchComplaintsResponse { position: Some(position), event: Some(event) }.into()
             })?;
         Ok(Response::new(stream))
     }

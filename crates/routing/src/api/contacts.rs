@@ -6,9 +6,7 @@ use chassis::{
     page::Page,
     parse::Check,
 };
-use futures::stream::BoxStream;
 use proto::routing::v1 as pb;
-use tonic::Status;
 
 use super::Api;
 use crate::{contact::Contact, store};
@@ -71,17 +69,13 @@ impl Api {
         Ok(pb::ListContactsResponse { contacts, next_page_token })
     }
 
-    pub(super) async fn watch(
-        &self,
-        request: pb::WatchContactsRequest,
-    ) -> Result<BoxStream<'static, Result<pb::WatchContactsResponse, Status>>> {
+    pub(super) async fn watch(&self, request: pb::WatchContactsRequest) -> Result<feed::Answers<feed::Contacts>> {
         let source = Source {
             db: self.db.clone(),
             topic: store::CONTACTS,
             snapshot: store::contacts_snapshot,
             shutdown: self.context.shutdown.clone(),
         };
-        let entries = feed::watch(source, &request.cursor, request.only_new).await?;
-        Ok(feed::respond::<feed::Contacts>(entries))
+        feed::serve::<feed::Contacts>(source, &request.cursor, request.only_new, |_| ()).await
     }
 }

@@ -278,7 +278,7 @@ impl Scoring for Api {
         Ok(Response::new(pb::GetStandingCountsResponse { counts }))
     }
 
-    type WatchScoresStream = BoxStream<'static, Result<pb::WatchScoresResponse, Status>>;
+    type WatchScoresStream = feed::Answers<feed::Scores>;
 
     async fn watch_scores(
         &self,
@@ -286,8 +286,8 @@ impl Scoring for Api {
     ) -> Result<Response<Self::WatchScoresStream>, Status> {
         let request = request.into_inner();
         let source = Source { db: self.db.clone(), topic: TOPIC, snapshot, shutdown: self.context.shutdown.clone() };
-        let entries = feed::watch(source, &request.cursor, request.only_new).await?;
-        Ok(Response::new(feed::respond::<feed::Scores>(entries)))
+        let answers = feed::serve::<feed::Scores>(source, &request.cursor, request.only_new, |_| ()).await?;
+        Ok(Response::new(answers))
     }
 
     async fn get_transitions(

@@ -339,7 +339,7 @@ impl Profiles for FakeProfiles {
         Ok(Response::new(reply))
     }
 
-    type WatchCustomersStream = BoxStream<'static, Result<profiles::WatchCustomersResponse, Status>>;
+    type WatchCustomersStream = BoxStream<'static, Result<proto::Prepared<profiles::WatchCustomersResponse>, Status>>;
 
     async fn watch_customers(
         &self,
@@ -368,7 +368,7 @@ impl Profiles for FakeProfiles {
                     let position = FeedPosition { cursor, ..Default::default() };
                     let event = Some(Event::Customer(customer));
                     let message = profiles::WatchCustomersResponse { position: Some(position), event };
-                    return Some((Ok(message), (known, length, next + 1)));
+                    return Some((Ok(message.into()), (known, length, next + 1)));
                 }
                 length.changed().await.ok()?;
             }
