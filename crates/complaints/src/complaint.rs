@@ -242,6 +242,8 @@ pub struct Step {
     pub state: State,
     /// Who.
     pub actor_id: String,
+    /// Who owned the case after it.
+    pub owner_id: String,
     /// Why.
     pub note: String,
 }
@@ -484,6 +486,7 @@ impl Complaint {
             action: action.to_owned(),
             state: self.state,
             actor_id: actor.to_owned(),
+            owner_id: self.owner_id.clone(),
             note: note.to_owned(),
         };
         (self, step)

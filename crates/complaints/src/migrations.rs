@@ -17,6 +17,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(Tables));
         all.push(Box::new(Causes));
         all.push(Box::new(RoomForChanges { name: "m0003_room", table: "customer" }));
+        all.push(Box::new(Owners));
         all
     }
 }
@@ -151,5 +152,22 @@ impl MigrationTrait for Causes {
             connection.execute_raw(sql(connection, text, [id.into(), parent.into(), name.into()])).await?;
         }
         Ok(())
+    }
+}
+
+/// Who owned the case after each step.
+struct Owners;
+
+impl MigrationName for Owners {
+    fn name(&self) -> &str {
+        "m0004_owners"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Owners {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let owner = string("owner_id").default("").take();
+        manager.alter_table(Table::alter().table("step").add_column(owner).to_owned()).await
     }
 }

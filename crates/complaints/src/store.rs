@@ -183,6 +183,7 @@ async fn insert_step(tx: &Tx<'_>, step: &Step) -> Result<()> {
         action: Set(step.action.clone()),
         state: Set(step.state.into()),
         actor_id: Set(step.actor_id.clone()),
+        owner_id: Set(step.owner_id.clone()),
         note: Set(step.note.clone()),
     };
     step::Entity::insert(row).exec_without_returning(&**tx).await?;
@@ -219,6 +220,7 @@ pub(crate) async fn get(tx: &DatabaseTransaction, id: Uuid) -> Result<(Complaint
             action: row.action,
             state: ComplaintState::try_from(row.state).map_err(|_| broken("state in a step", id))?,
             actor_id: row.actor_id,
+            owner_id: row.owner_id,
             note: row.note,
         })
     });

@@ -210,10 +210,11 @@ pub async fn complaint(command: Complaint) -> Result<()> {
                     step.action.clone(),
                     complaint_state(step.state),
                     step.actor_id.clone(),
+                    step.owner_id.clone(),
                     step.note.clone(),
                 ]
             });
-            view::line(view::table(&["when", "what", "state", "who", "note"], &[], rows));
+            view::line(view::table(&["when", "what", "state", "by", "owner then", "note"], &[], rows));
             Ok(())
         }
         Complaint::List { state: states, owner, customer, target } => {

@@ -76,6 +76,7 @@ pub(super) fn show_step(step: Step) -> pb::ComplaintStep {
         state: step.state.into(),
         actor_id: step.actor_id,
         note: step.note,
+        owner_id: step.owner_id,
     }
 }
 

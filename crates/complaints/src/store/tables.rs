@@ -53,6 +53,7 @@ pub(crate) mod step {
         pub state: i32,
         pub actor_id: String,
         pub note: String,
+        pub owner_id: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
