@@ -82,7 +82,9 @@ pub async fn record(tx: &Tx<'_>, scorer: &Scorer, calls: &[Call]) -> Result<Vec<
         count(&batch, &HashMap::new(), &mut results);
         apply(&additions, &sold, &mut customers);
         let touched = additions.into_keys().collect();
-        store::purchase::will_write(tx).await?;
+        if !batch.rows.is_empty() {
+            store::purchase::will_write(tx).await?;
+        }
         restate(tx, scorer, Purchase::CAUSE, customers, touched, cause, rows::insert(tx, &batch.rows)).await?;
     } else {
         let touched = correct(tx, &batch, &sold, &mut customers, &mut results).await?;

@@ -5,7 +5,6 @@ use std::{
 };
 
 use prost::{
-    Message,
     bytes::Bytes,
     encoding::{self, message},
 };
@@ -14,14 +13,14 @@ use uuid::Uuid;
 
 use super::{encode_cursor, position};
 
-/// The fields of position and change in the answers of all `Watch…` RPCs.
+/// The fields of position and change in the answers of the RPCs that [`serve`](super::serve) answers.
 const POSITION: u32 = 1;
 const CHANGE: u32 = 2;
 
 /// Bytes of changes kept: some ten thousand changes, as many as a large transaction makes, and a moment's worth of small ones.
-const MAX_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 6 << 20;
 /// What a change takes besides its message, which it holds twice once it was sent.
-const OVERHEAD: usize = 256;
+const OVERHEAD: usize = 448;
 
 /// A change as it was committed.
 #[derive(Debug)]
@@ -52,7 +51,9 @@ impl Committed {
     pub(super) fn sent(&self, epoch: Uuid) -> Bytes {
         let encode = || {
             let position = self.position(epoch);
-            let mut buffer = Vec::with_capacity(position.encoded_len() + self.payload.len() + 16);
+            let length =
+                message::encoded_len(POSITION, &position) + encoding::bytes::encoded_len(CHANGE, &self.payload);
+            let mut buffer = Vec::with_capacity(length);
             message::encode(POSITION, &position, &mut buffer);
             encoding::bytes::encode(CHANGE, &self.payload, &mut buffer);
             buffer.into()

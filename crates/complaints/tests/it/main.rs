@@ -12,6 +12,7 @@ mod faults;
 mod filing;
 mod following;
 mod lists;
+mod migrated;
 mod sweeping;
 mod watching;
 mod world;

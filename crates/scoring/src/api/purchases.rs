@@ -106,7 +106,7 @@ impl Api {
         let mut rejections = Vec::new();
         while let Some(mut batch) = waiting.recv().await {
             while batch.sound.len() + MAX_ROWS <= TOGETHER {
-                // Whatever has arrived is read first.
+                // A chance for whatever has arrived to be read first.
                 tokio::task::yield_now().await;
                 let Ok(next) = waiting.try_recv() else { break };
                 batch.sound.extend(next.sound);
